@@ -1,0 +1,83 @@
+"""Set up llm-label in `.venv` and run it: `python3 start.py demo` or `python3 start.py test`.
+
+Needs nothing but Python 3.11 or newer. What is set up already is left alone, so a second call starts in seconds.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+REQUIREMENTS = ("pyproject.toml", "constraints.txt", "adapters/transformers/pyproject.toml")
+PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "adapters/transformers"]
+CLIENT_VENV = ROOT / ".venv-openai2"
+USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | env"
+
+
+def say(text: str) -> None:
+    print(f"start.py: {text}", flush=True)
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT)
+    if done.returncode:
+        sys.exit(f"start.py: this step failed (exit {done.returncode}): {' '.join(command)}")
+
+
+def fingerprint() -> str:
+    """Hash what the environment is made from; another hash means that it must be brought up to date."""
+    parts = [sys.version.encode(), str(ROOT).encode(), *((ROOT / name).read_bytes() for name in REQUIREMENTS)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def prepare() -> None:
+    stamp = VENV / "llm-label.stamp"
+    if stamp.is_file() and stamp.read_text() == fingerprint():
+        return
+    say(f"creating {VENV.name} with Python {sys.version.split()[0]}")
+    run(sys.executable, "-m", "venv", str(VENV))
+    python = str(BIN / "python")
+    say("installing llm-label, its transformers adapter and the test tools (about 1.5 GB, most of it torch)")
+    run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1")  # 25.1 reads dependency groups
+    run(python, "-m", "pip", "install", "--progress-bar=off", "--quiet", *PACKAGES, "--group", "test")
+    stamp.write_text(fingerprint())
+    say("the environment is ready")
+
+
+def test_old_client() -> int:
+    """Run the tests that use the openai client against its 2.x line, which has another HTTP stack."""
+    bin = CLIENT_VENV / BIN.name
+    if not (CLIENT_VENV / "llm-label.stamp").is_file():
+        say(f"creating {CLIENT_VENV.name} with openai 2.x")
+        run(sys.executable, "-m", "venv", str(CLIENT_VENV))
+        tools = ["openai>=2,<3", "pytest>=8.3", "pytest-timeout>=2.3"]
+        run(str(bin / "python"), "-m", "pip", "install", "--quiet", "--progress-bar=off", "-e", ".", *tools)
+        (CLIENT_VENV / "llm-label.stamp").touch()
+    say("running: pytest with openai 2.x")
+    tests = ["tests/proxy/test_app.py", "tests/proxy/test_replay.py"]
+    return subprocess.run([str(bin / "python"), "-m", "pytest", *tests], cwd=ROOT).returncode
+
+
+def main() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is told it with
+        sys.exit(f"start.py: Python {sys.version.split()[0]} was given, 3.11 or newer is needed")
+    what, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if what not in ("demo", "test", "test-openai2", "env"):
+        sys.exit(USAGE)
+    if what == "test-openai2":
+        sys.exit(test_old_client())
+    prepare()
+    if what == "demo":
+        say("running: llm-label demo")
+        sys.exit(subprocess.run([str(BIN / "llm-label"), "demo", *rest]).returncode)
+    if what == "test":
+        say("running: pytest")
+        sys.exit(subprocess.run([str(BIN / "python"), "-m", "pytest", *rest], cwd=ROOT).returncode)
+
+
+if __name__ == "__main__":
+    main()

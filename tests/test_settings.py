@@ -1,0 +1,116 @@
+"""One file, the environment, the flags; every mistake is one line that names what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_label.errors import KeyringError, SettingsError
+from llm_label.settings import load, parse, read_private
+
+
+def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text('[labels]\nlanguage = "zh"\npositions = ["end"]\n[server]\nport = 1\n')
+    environ = {"LLM_LABEL_SERVER_PORT": "2", "LLM_LABEL_LABELS_POSITIONS": "start, middle"}
+    settings = load(file, environ, {"server.port": 3, "labels.language": None})
+    assert settings.labels.language == "zh"
+    assert settings.labels.positions == ("start", "middle")
+    assert settings.server.port == 3
+
+
+def test_paths_of_the_file_start_at_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text('[watermark]\nkeyring = "ring.json"\n[audit]\npath = "/var/a.sqlite3"\n')
+    settings = load(file, {})
+    assert settings.watermark.keyring == tmp_path / "ring.json"
+    assert settings.audit.path == Path("/var/a.sqlite3")
+
+
+def test_a_provider_of_a_later_source_replaces_name_and_code(tmp_path: Path) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text('[provider]\ncode = "001191440300708461136T1XGW3"\n')
+    assert load(file, {}, {"provider.name": "Acme"}).provider.model_dump() == {"name": "Acme", "code": None}
+
+
+def test_every_section_can_come_from_the_environment() -> None:
+    settings = load(
+        None,
+        {
+            "LLM_LABEL_UPSTREAM": "http://gpu:8000/v1",
+            "LLM_LABEL_UPSTREAM_READ_TIMEOUT": "5",
+            "LLM_LABEL_PROVIDER_NAME": "Acme",
+            "LLM_LABEL_LABELS_TEXTS": "en=AI-generated 生成",
+            "LLM_LABEL_WATERMARK_REQUIRED": "true",
+            "LLM_LABEL_TEST_DATA": "/elsewhere",
+        },
+    )
+    assert settings.upstreams[0].url == "http://gpu:8000/v1" and settings.upstreams[0].read_timeout == 5
+    assert settings.labels.texts == {"en": "AI-generated 生成"}
+    assert settings.watermark.required and settings.provider.name == "Acme"
+
+
+@pytest.mark.parametrize(
+    ("tree", "line"),
+    [
+        ({"labels": {"possitions": []}}, "unknown key 'labels.possitions'; did you mean 'positions'?"),
+        ({"lables": {}}, "unknown key 'lables'; did you mean 'labels'?"),
+        ({"upstreams": [{"ulr": "x"}]}, "unknown key 'upstreams.0.ulr'; did you mean 'url'?"),
+        ({"labels": {"positions": ["top"]}}, "labels.positions.0: Input should be 'start', 'middle' or 'end'"),
+        ({"server": {"port": 99999}}, "server.port: Input should be less than or equal to 65535 (given: 99999)"),
+        ({"labels": {"regimes": ["us"]}}, "labels.regimes.0"),
+        ({"server": 3}, "server: Input should be"),
+    ],
+)
+def test_a_mistake_is_one_line(tree: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(tree)
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_wrong_name_in_the_environment_is_refused_too() -> None:
+    with pytest.raises(SettingsError, match="unknown key 'server.prot'; did you mean 'port'"):
+        load(None, {"LLM_LABEL_SERVER_PROT": "1"})
+
+
+def test_files_that_are_missing_or_no_toml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no.toml cannot be read"):
+        load(tmp_path / "no.toml", {})
+    (tmp_path / "bad.toml").write_text("[labels")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load(tmp_path / "bad.toml", {})
+
+
+def test_a_secret_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "ring.json"
+    file.write_text("{}")
+    file.chmod(0o640)
+    with pytest.raises(KeyringError, match=r"mode 0640 and can be read by others; run: chmod 600"):
+        read_private(file, "keyring")
+    file.chmod(0o600)
+    assert read_private(file, "keyring") == "{}"
+    with pytest.raises(KeyringError, match="cannot be read"):
+        read_private(tmp_path / "none", "keyring")
+
+
+def test_the_documented_settings_are_valid_and_complete() -> None:
+    import tomllib
+
+    from llm_label.settings import Settings
+
+    text = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    block = text.split("```toml\n")[1].split("```")[0]
+    parse(tomllib.loads(block))
+    for section, model in Settings.model_fields.items():
+        assert section in block
+        default = model.default[0] if isinstance(model.default, tuple) else model.default
+        for key in type(default).model_fields:
+            assert key in block, f"{section}.{key} is not documented"
+
+
+@pytest.mark.parametrize("upstreams", ["upstreams = []", "[upstreams]\nurl = 'http://x'", "upstreams = 'http://x'"])
+def test_upstreams_of_another_shape_are_one_clear_line(tmp_path: Path, upstreams: str) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text(upstreams + "\n")
+    with pytest.raises(SettingsError, match="upstreams"):
+        load(file, {"LLM_LABEL_UPSTREAM": "http://gpu:8000"})
