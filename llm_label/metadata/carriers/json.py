@@ -1,0 +1,158 @@
+"""Saved API answers: a chat completion as JSON or as an event stream, and bare records.
+
+No guide places a record in JSON. Ours stands in `llm_label.record`; a top-level `AIGC` or `aigc` of others
+is read too.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from llm_label.metadata.aigc import KEY, Pairs, Reading, loads
+from llm_label.metadata.aigc import read as read_record
+from llm_label.metadata.carriers.carried import ONE_RECORD, Carried, once
+
+__all__ = ["looks_like_json", "looks_like_sse", "read", "read_sse"]
+
+_LINE_END = re.compile(r"\r\n|\n|\r")  # the only line ends of an event stream
+_FIELD = re.compile(r"(?:data|event|id|retry)?:")
+RECORDS = 64  # of one file; beyond it, they are not read
+BROKEN = 1000  # frames of a stream
+
+_BARE = {"Label", "ContentProducer", "ProduceID"}  # enough to know a bare record by
+
+
+def looks_like_json(text: str) -> bool:
+    """Tell whether a text is one JSON object."""
+    if not text.strip().startswith("{"):
+        return False
+    try:
+        return isinstance(loads(text.strip()), Pairs)
+    except ValueError:
+        return False
+
+
+def looks_like_sse(text: str) -> bool:
+    """Tell whether a text is an event stream with JSON in it."""
+    lines = [line for line in _LINE_END.split(text[:4096]) if line]
+    if not lines or not _FIELD.match(lines[0]):
+        return False
+    return any(line.startswith("data:") and line[5:].lstrip().startswith("{") for line in lines)
+
+
+def read(text: str) -> Carried:
+    """Read one saved answer. Raises ValueError for what is no JSON object."""
+    answer = loads(text.strip())
+    if not isinstance(answer, Pairs):
+        raise ValueError("not a JSON object")
+    problems: list[str] = []
+    readings = once(list(islice(_readings(answer, problems), RECORDS)))
+    texts = _texts(answer)
+    if texts is None:
+        # Not an answer that we know: the file itself may be what a model wrote, unless it holds a record.
+        texts = () if readings else (text,)
+    return Carried("json", texts, readings, (), _checked(readings, problems))
+
+
+def read_sse(text: str) -> Carried:
+    """Read a saved stream: deltas joined choice by choice, the record from any frame."""
+    problems: list[str] = []
+    readings: dict[Reading, None] = {}  # a stream carries its record in several frames
+    texts: dict[int, list[str]] = {}
+    broken = 0
+    for payload in _payloads(text):
+        if payload.strip() == "[DONE]":
+            continue
+        try:
+            frame = loads(payload)
+        except ValueError:
+            broken += 1
+            if broken == BROKEN:
+                break
+            continue
+        if isinstance(frame, Pairs):
+            readings.update(dict.fromkeys(islice(_readings(frame, problems), RECORDS - len(readings))))
+            for index, piece in _deltas(frame):
+                texts.setdefault(index, []).append(piece)
+    if broken:
+        rest = "the rest is not read" if broken == BROKEN else "a stream that was cut off?"
+        problems.append(f"{broken} frames of the stream are not JSON; {rest}")
+    found = tuple(readings)
+    joined = tuple("".join(texts[index]) for index in sorted(texts))
+    return Carried("sse", joined, found, (), _checked(found, list(dict.fromkeys(problems))), broken == BROKEN)
+
+
+def _readings(answer: Pairs, problems: list[str]) -> Iterator[Reading]:
+    keys = [key for key, _ in answer]
+    for key in (KEY, "llm_label"):
+        if keys.count(key) > 1:
+            problems.append(f"{key} is given {keys.count(key)} times in one object")
+    for key, value in answer:
+        if key in (KEY, KEY.lower()):
+            yield read_record(value)
+        elif key == "llm_label" and isinstance(value, Pairs):
+            record = _get(value, "record")
+            if record is not None:
+                yield read_record(record)
+    if set(keys) >= _BARE:
+        yield read_record(answer)
+
+
+def _texts(answer: Pairs) -> tuple[str, ...] | None:
+    choices = _get(answer, "choices")
+    if isinstance(choices, list):
+        return tuple(_choice(choice, "message") for choice in choices if isinstance(choice, Pairs))
+    keys = {key for key, _ in answer}
+    if "content" in keys and "role" in keys:  # a single message
+        return (_text(_get(answer, "content")),)
+    if keys == {"text"}:  # what other detection servers are asked with
+        return (_text(_get(answer, "text")),)
+    return None
+
+
+def _deltas(frame: Pairs) -> Iterator[tuple[int, str]]:
+    choices = _get(frame, "choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, Pairs):
+            index = _get(choice, "index")
+            yield index if isinstance(index, int) else 0, _choice(choice, "delta")
+
+
+def _choice(choice: Pairs, holder: str) -> str:
+    """Return the text of a choice: chat has it in a message or delta, the old completions in `text`."""
+    message = _get(choice, holder)
+    return _text(_get(message, "content")) if isinstance(message, Pairs) else _text(_get(choice, "text"))
+
+
+def _text(content: object) -> str:
+    """Join the text of a string or of a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (_get(part, "text") for part in content if isinstance(part, Pairs))
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _get(pairs: Pairs, key: str) -> Any:
+    """Return the last value of a key, as other readers of JSON do."""
+    return next((value for name, value in reversed(pairs) if name == key), None)
+
+
+def _payloads(text: str) -> Iterator[str]:
+    """Yield the data of each event; an event without its blank line at the end of the file counts."""
+    data: list[str] = []
+    for line in [*_LINE_END.split(text), ""]:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield "\n".join(data)
+            data = []
+
+
+def _checked(readings: tuple[Reading, ...], problems: list[str]) -> tuple[str, ...]:
+    differing = {reading.record for reading in readings if reading.record is not None}
+    if len(differing) > 1:
+        problems.append(f"{len(differing)} {ONE_RECORD}")
+    return tuple(problems)
