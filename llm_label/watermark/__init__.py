@@ -1,0 +1,1 @@
+"""What hides in the choice of tokens: keys, schemes, exact detection."""

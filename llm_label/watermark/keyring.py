@@ -1,0 +1,293 @@
+"""Secrets, the specs needed to detect with them years later, and the ring that holds them.
+
+Nothing here reads files, clocks or random sources: the caller passes bytes in and writes what comes out. A
+secret leaves this module only through `scheme_key`, `reveal` and `Keyring.dumps`; no repr, error or pickle
+shows it.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, NoReturn, TypeAlias, get_args
+
+import orjson
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from llm_label.errors import KeyringError
+from llm_label.watermark.schemes import SCHEMES
+
+__all__ = ["VARIETIES", "Key", "Keyring", "Secret", "Spec", "tokenizer_digest"]
+
+Origin: TypeAlias = Literal["root", "derived", "imported"]
+
+FORMAT = 1
+VARIETIES = ("default", "none")
+ROOT_BYTES = 32
+SCHEME_KEY_BYTES = 8
+# An id is published; 64 hex digits would be a root key at the wrong place.
+ID = re.compile(r"(?![0-9a-fA-F]{64}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Secret:
+    """Hold bytes that print as "(secret)" and refuse to be pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = bytes(value)
+
+    def reveal(self) -> bytes:
+        return self._value
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __repr__(self) -> str:
+        return "(secret)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Secret":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyringError("a watermark secret cannot be pickled; pass the keyring file to the other process")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Hold all that detection needs beside the secret; a change of arithmetic is a new version."""
+
+    scheme: str = "gumbel"
+    version: int = 1
+    prf: str = "philox4x32-10-v1"
+    context_width: int = 4
+    prompt_in_context: bool = False
+    variety: str = "default"
+    tokenizer: str | None = None  # tokenizer_digest()
+    tokenizer_path: str | None = None  # of its tokenizer.json
+
+    def __post_init__(self) -> None:
+        scheme = SCHEMES.get(self.scheme) if isinstance(self.scheme, str) else None
+        if scheme is None:
+            raise KeyringError(f"scheme {_shown(self.scheme)} is not known; known: {', '.join(SCHEMES)}")
+        for name in ("version", "prf", "context_width", "prompt_in_context"):
+            given, fixed = getattr(self, name), getattr(scheme, name, False)
+            if given != fixed or type(given) is not type(fixed):  # True == 1 == 1.0
+                raise KeyringError(
+                    f"scheme {self.scheme!r}: {name} is {fixed!r} in this release of llm-label, not "
+                    f"{_shown(given)}; use the release that made the key"
+                )
+        if self.variety not in VARIETIES:
+            raise KeyringError(f"variety {_shown(self.variety)} is not known; use one of: {', '.join(VARIETIES)}")
+        if self.tokenizer is not None and not DIGEST.fullmatch(str(self.tokenizer)):
+            raise KeyringError(f'tokenizer {_shown(self.tokenizer)} is not a digest of the form "sha256:" + 64 hex')
+        if not _is_line(self.tokenizer_path):
+            raise KeyringError(f"tokenizer_path {_shown(self.tokenizer_path)} is not a text of printable characters")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Hold one secret with its spec: a root of 32 bytes, or a bare scheme key of 8 (derived, imported)."""
+
+    id: str
+    secret: Secret = field(repr=False)
+    spec: Spec
+    origin: Origin = "root"
+    created: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not ID.fullmatch(self.id):
+            raise KeyringError(
+                f"key id {_shown(self.id)} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ - (not . _ - first)"
+            )
+        if self.origin not in get_args(Origin):
+            known = ", ".join(get_args(Origin))
+            raise KeyringError(f"key {self.id!r}: origin {_shown(self.origin)} is not one of {known}")
+        wanted = ROOT_BYTES if self.origin == "root" else SCHEME_KEY_BYTES
+        if len(self.secret) != wanted:
+            raise KeyringError(
+                f"key {self.id!r}: a {self.origin} key has a secret of {wanted} bytes, not {len(self.secret)}"
+            )
+
+    @classmethod
+    def new(cls, id: str, random: bytes, spec: Spec, created: str | None = None) -> "Key":
+        """Make a root key from 32 random bytes that the caller drew."""
+        return cls(id, Secret(random), spec, "root", created)
+
+    @classmethod
+    def imported(cls, id: str, key: int, spec: Spec, created: str | None = None) -> "Key":
+        """Take over a 64-bit key that an engine already uses (vLLM's `key`, best with variety="none")."""
+        if type(key) is not int or not 0 <= key < 2**64:
+            raise KeyringError(f"key {id!r}: an imported key is a whole number from 0 to 2^64 - 1")
+        return cls(id, Secret(key.to_bytes(SCHEME_KEY_BYTES, "big")), spec, "imported", created)
+
+    def for_auditor(self) -> "Key":
+        """Return a copy that detects just as well and does not hold the root."""
+        secret = Secret(self.scheme_key().to_bytes(SCHEME_KEY_BYTES, "big"))
+        return Key(self.id, secret, self.spec, "derived", self.created)
+
+    def scheme_key(self) -> int:
+        """Return the 64-bit key of the scheme: HKDF-SHA256 of the root, or the bare key itself."""
+        value = self.secret.reveal()
+        if self.origin != "root":
+            return int.from_bytes(value, "big")
+        info = f"llm-label watermark {self.spec.scheme} {self.spec.version} {self.spec.prf}".encode()
+        derived = HKDF(algorithm=SHA256(), length=SCHEME_KEY_BYTES, salt=None, info=info).derive(value)
+        return int.from_bytes(derived, "big")
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that name the scheme key and may be published; equal for root and auditor."""
+        label = f"llm-label key fingerprint {self.spec.scheme} {self.spec.version} {self.spec.prf}".encode()
+        return hashlib.sha256(label + self.scheme_key().to_bytes(SCHEME_KEY_BYTES, "big")).hexdigest()[:16]
+
+    def reveal(self) -> str:
+        """Return the secret as hex digits; only for the operator's own eyes."""
+        return self.secret.reveal().hex()
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """Hold keys by id, in the order of their file."""
+
+    keys: tuple[Key, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for key in self.keys:
+            if key.id in seen:
+                raise KeyringError(f"key id {key.id!r} stands in the keyring twice; every id must be its own")
+            seen.add(key.id)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(key.id for key in self.keys)
+
+    def get(self, id: str) -> Key:
+        """Return the key of that id, or raise KeyringError naming the known ones."""
+        for key in self.keys:
+            if key.id == id:
+                return key
+        known = ", ".join(self.ids) if self.keys else "none; make one with `llm-label keys new`"
+        raise KeyringError(f"key {id!r} is not in the keyring; known: {known}")
+
+    def with_key(self, key: Key) -> "Keyring":
+        """Return a ring that also holds this key."""
+        return Keyring((*self.keys, key))
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Keyring":
+        """Read a keyring file's JSON; raise KeyringError with one line that never holds a secret."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):  # its own message could quote the file
+            raise KeyringError("the keyring is not JSON; expected what `llm-label keys new` writes") from None
+        if not isinstance(data, dict) or data.get("llm_label_keyring") != FORMAT:
+            raise KeyringError(f'the keyring does not say "llm_label_keyring": {FORMAT}, the known format')
+        _known(data, ("llm_label_keyring", "keys"), "the keyring")
+        entries = data.get("keys")
+        if not isinstance(entries, list):
+            raise KeyringError('the keyring lacks "keys", a list')
+        return cls(tuple(_parse_key(entry, n) for n, entry in enumerate(entries, start=1)))
+
+    def dumps(self) -> str:
+        """Return the keyring file's JSON, secrets included: write it with mode 0600."""
+        entries = [
+            {
+                "id": key.id,
+                "origin": key.origin,
+                "created": key.created,
+                "secret": key.reveal(),
+                "spec": asdict(key.spec),
+            }
+            for key in self.keys
+        ]
+        return json.dumps({"llm_label_keyring": FORMAT, "keys": entries}, indent=2) + "\n"
+
+
+def _parse_key(entry: object, n: int) -> Key:
+    if not isinstance(entry, dict):
+        raise KeyringError(f"key {n} of the keyring is not an object")
+    id = entry.get("id")
+    name = f"key {id!r}" if isinstance(id, str) and ID.fullmatch(id) else f"key {n} of the keyring"
+    _known(entry, ("id", "origin", "created", "secret", "spec"), name)
+    spec = entry.get("spec")
+    if not isinstance(spec, dict):
+        raise KeyringError(f'{name} lacks "spec", an object')
+    _known(spec, [f.name for f in fields(Spec)], f"the spec of {name}")
+    created = entry.get("created")
+    if not _is_line(created):
+        raise KeyringError(f'{name}: "created" is not a text of printable characters')
+    secret = Secret(_parse_secret(entry.get("secret"), name))
+    return Key(str(id) if isinstance(id, str) else "", secret, Spec(**spec), entry.get("origin", "root"), created)
+
+
+def _parse_secret(value: object, name: str) -> bytes:
+    if value is None:
+        raise KeyringError(f'{name} lacks "secret"')
+    if isinstance(value, str) and re.fullmatch(r"(?:[0-9a-fA-F]{2})+", value):
+        return bytes.fromhex(value)
+    raise KeyringError(f"{name}: the secret is not hexadecimal; expected 64 hex digits for a root key, 16 else")
+
+
+def _known(entry: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    names = list(names)
+    for name in entry:
+        if name not in names:
+            raise KeyringError(f"{where} has an unknown field {_shown(name)}; known: {', '.join(names)}")
+
+
+def _is_line(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.isprintable())
+
+
+def _shown(value: object) -> str:
+    """Quote a value for an error, unless it is long or could be a secret at the wrong place."""
+    text = repr(value)
+    return "(not shown)" if len(text) > 80 or re.search(r"[0-9a-fA-F]{12}", text) else text
+
+
+def tokenizer_digest(tokenizer_json: bytes) -> str:
+    """Digest what decides token ids in a tokenizer.json, whatever its formatting or age.
+
+    Taken: model, added tokens, normalizer, pre-tokenizer. Left out: post-processor, decoder, truncation and
+    padding, which detection does not use. Merges count the same as "a b" and as ["a", "b"]; a model setting
+    that is null or false counts as absent, its default in every model of the tokenizers library.
+    """
+    try:
+        data = orjson.loads(tokenizer_json)
+    except orjson.JSONDecodeError:
+        raise KeyringError("the tokenizer file is not JSON; expected a tokenizer.json") from None
+    if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
+        raise KeyringError('the tokenizer file has no "model"; expected a tokenizer.json')
+    model = {name: value for name, value in data["model"].items() if value is not None and value is not False}
+    if isinstance(model.get("merges"), list):
+        model["merges"] = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
+    added = data.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+        raise KeyringError('"added_tokens" of the tokenizer file is no list of objects; expected a tokenizer.json')
+    added.sort(key=lambda token: str(token.get("id")))
+    content = {
+        "model": model,
+        "added_tokens": added,
+        "normalizer": data.get("normalizer"),
+        "pre_tokenizer": data.get("pre_tokenizer"),
+    }
+    try:
+        canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise KeyringError("the tokenizer file is nested too deep; expected a tokenizer.json") from None
+    return "sha256:" + hashlib.sha256(canonical).hexdigest()
