@@ -1,0 +1,102 @@
+"""What a technique can report: one frozen class per kind of evidence, each with its JSON form."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from llm_label.metadata.aigc import Record
+
+__all__ = ["Finding", "InvisibleMark", "RecordMark", "VisibleLabel", "WatermarkTest"]
+
+
+@dataclass(frozen=True)
+class RecordMark:
+    """An AIGC record, or a place for one that holds something else."""
+
+    carrier: str  # markdown, json, sse
+    record: Record | None
+    placed: bool  # where the format puts a record; anything else is only a trace
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        record = None if self.record is None else self.record.to_dict()
+        place = "metadata" if self.placed else "text"
+        return {
+            "kind": "record",
+            "carrier": self.carrier,
+            "place": place,
+            "record": record,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class VisibleLabel:
+    """A visible text label."""
+
+    position: str
+    text: str
+    own: bool  # a wording that this installation issues
+    choice: int | None = None  # which choice of an answer with several
+
+    def to_dict(self) -> dict[str, Any]:
+        found = {"kind": "label", "position": self.position, "text": self.text, "own": self.own}
+        return _with_choice(found, self.choice)
+
+
+@dataclass(frozen=True)
+class WatermarkTest:
+    """What one key says, corrected for every key, choice and variant that was tried."""
+
+    key: str
+    fingerprint: str
+    scheme: str
+    log10_p: float  # family-wise
+    scored: int
+    skipped: int
+    tests: int
+    decision: str  # marked, not_shown, insufficient
+    variant: str  # the reading of the text that spoke loudest
+    choice: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        found = {
+            "kind": "watermark",
+            "key": self.key,
+            "fingerprint": self.fingerprint,
+            "scheme": self.scheme,
+            "log10_p": self.log10_p,
+            "scored": self.scored,
+            "skipped": self.skipped,
+            "tests": self.tests,
+            "decision": self.decision,
+            "variant": self.variant,
+        }
+        return _with_choice(found, self.choice)
+
+
+@dataclass(frozen=True)
+class InvisibleMark:
+    """Another maker's sequence of invisible characters."""
+
+    maker: str
+    mark: str  # U+200B U+034F …
+    count: int
+    at: int  # character offset of the first
+    choice: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        found = {
+            "kind": "invisible",
+            "maker": self.maker,
+            "mark": self.mark,
+            "count": self.count,
+            "at": self.at,
+        }
+        return _with_choice(found, self.choice)
+
+
+Finding: TypeAlias = RecordMark | VisibleLabel | WatermarkTest | InvisibleMark
+
+
+def _with_choice(found: dict[str, Any], choice: int | None) -> dict[str, Any]:
+    return found if choice is None else {**found, "choice": choice}

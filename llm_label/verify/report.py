@@ -1,0 +1,146 @@
+"""A verdict as JSON, as the coarse JSON for strangers, as one line, and as a table for the terminal."""
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from llm_label.verify.findings import Finding, InvisibleMark, RecordMark, VisibleLabel, WatermarkTest
+from llm_label.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["coarse", "line", "terminal", "to_dict"]
+
+# What of a signature may be public: neither keys nor what they are for.
+_PUBLIC = re.compile(r"(?:alpha|correction|variants|version):[^|]*")
+_STYLES = {
+    "confirmed": "bold green",
+    "possible": "bold cyan",
+    "suspected": "bold yellow",
+    "not_found": "bold",
+    "inconclusive": "bold magenta",
+}
+_ABOUT_P = (
+    "p is the chance that a text without this key's watermark would look as marked as this one, "
+    "corrected for every test made."
+)
+
+
+def to_dict(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict JSON with every figure; `problems` only where there are some."""
+    full = {
+        "verdict": verdict.verdict,
+        "label": verdict.label,
+        "wording": verdict.wording,
+        "evidence": [finding.to_dict() for finding in verdict.evidence],
+        "signature": verdict.signature,
+    }
+    return {**full, "problems": list(verdict.problems)} if verdict.problems else full
+
+
+def coarse(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict JSON for strangers: no p-value, score, count or key, which would help a forger."""
+    full = to_dict(verdict)
+    decisions = [f.decision for f in verdict.evidence if isinstance(f, WatermarkTest)]
+    full["evidence"] = [f.to_dict() for f in verdict.evidence if not isinstance(f, WatermarkTest)]
+    for decision in ("marked", "not_shown", "insufficient"):
+        if decision in decisions:
+            full["evidence"].append({"kind": "watermark", "decision": decision})
+            break
+    full["signature"] = "|".join(_PUBLIC.findall(verdict.signature))
+    return full
+
+
+def line(verdict: Verdict) -> str:
+    """Return one line: the state, then what it rests on."""
+    told = [_brief(finding) for finding in verdict.evidence]
+    return "  ".join([f"{verdict.verdict:<12}", *dict.fromkeys(part for part in told if part)]).rstrip()
+
+
+def terminal(verdict: Verdict, *, keys: bool = True) -> "RenderableType":
+    """Return the table of evidence, the verdict and what it means; `keys`: a keyring was given."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("kind", "found", "detail", box=None, pad_edge=False, header_style="dim")
+    for row in _rows(verdict, keys):
+        table.add_row(*(Text(cell) for cell in row))
+    state = verdict.verdict if verdict.label is None else f"{verdict.verdict} (Label {verdict.label})"
+    notes = [Text(f"! {_shown(problem, 300)}", "yellow") for problem in verdict.problems]
+    if any(isinstance(finding, WatermarkTest) for finding in verdict.evidence):
+        notes.append(Text(_ABOUT_P, "dim"))
+    return Group(
+        table,
+        Text(),
+        Text(state, _STYLES[verdict.verdict]),
+        *(Text(words) for words in (verdict.wording["zh"], verdict.wording["en"])),
+        *notes,
+        Text(verdict.signature, "dim"),
+    )
+
+
+def _rows(verdict: Verdict, keys: bool) -> list[tuple[str, str, str]]:
+    """Return a row for every finding, and one for each technique that found nothing."""
+    rows = [_row(finding) for finding in verdict.evidence]
+    kinds = {row[0] for row in rows}
+    rows += [(kind, "none", "") for kind in ("record", "label") if kind not in kinds]
+    if not keys:
+        rows.append(("watermark", "not asked", "no keyring was given"))
+    order = ("record", "label", "invisible", "watermark")
+    return sorted(rows, key=lambda row: order.index(row[0]))
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    if isinstance(finding, RecordMark):
+        return "record", f"in {finding.carrier} {'metadata' if finding.placed else 'text'}", _record(finding)
+    if isinstance(finding, VisibleLabel):
+        owner = "our wording" if finding.own else "another's wording"
+        return "label", finding.position + _choice(finding.choice), f"“{_shown(finding.text)}” ({owner})"
+    if isinstance(finding, InvisibleMark):
+        return "invisible", f"{finding.maker}{_choice(finding.choice)}", f"{finding.count} x {finding.mark}"
+    figures = (
+        f"key {finding.key}, {finding.scheme}, p {_power(finding.log10_p)}; {finding.scored} tokens scored, "
+        f"{finding.skipped} skipped, {_tests(finding.tests)}"
+    )
+    return "watermark", finding.decision.replace("_", " ") + _choice(finding.choice), figures
+
+
+def _record(finding: RecordMark) -> str:
+    if finding.record is None:
+        return "; ".join(_shown(problem, 200) for problem in finding.problems)
+    record = finding.record
+    says = f"Label {_shown(record.label)}, {_shown(record.content_producer)}, id {_shown(record.produce_id)}"
+    if not finding.problems:
+        return says
+    return "\n".join([says, *(f"! {_shown(problem, 200)}" for problem in finding.problems)])
+
+
+def _brief(finding: Finding) -> str:
+    if isinstance(finding, RecordMark):
+        return f"record:{_shown(finding.record.label)}" if finding.record else ""
+    if isinstance(finding, VisibleLabel):
+        return f"label:{finding.position}"
+    if isinstance(finding, InvisibleMark):
+        return "invisible"
+    return f"watermark:{finding.key}:{_power(finding.log10_p)}" if finding.decision == "marked" else ""
+
+
+def _power(log10_p: float) -> str:
+    """Write a p-value as a power of ten: never 0, and never rounded down."""
+    return f"10^{math.ceil(log10_p * 10) / 10:.1f}" if log10_p < 0 else "1"
+
+
+def _tests(tests: int) -> str:
+    return "1 test" if tests == 1 else f"{tests} tests"
+
+
+def _choice(choice: int | None) -> str:
+    return "" if choice is None else f" (choice {choice})"
+
+
+def _shown(text: str, limit: int = 80) -> str:
+    """Make foreign text safe for a terminal: no escapes, no bidi controls, no novel."""
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in text[: limit + 1])
+    return clean if len(clean) <= limit else clean[:limit] + "…"
