@@ -1,0 +1,82 @@
+"""The audit log of a running proxy: entries are written in groups, each before the first byte of its answer."""
+
+import asyncio
+import logging
+import sqlite3
+import time
+
+from llm_label.audit.entry import Entry
+from llm_label.audit.store import Store
+from llm_label.errors import MarkError
+
+__all__ = ["DELAY", "PATIENCE", "Log"]
+
+DELAY = 0.05  # seconds that an entry may wait for company
+PATIENCE = 5.0  # seconds that an answer waits for a file that another process holds
+RETRY = 1.0  # seconds after which entries that could not be written are tried again
+BLOCKING = 0.02  # seconds that one attempt may block the event loop
+logger = logging.getLogger(__name__)
+
+
+class Log:
+    """Take entries as they open and close; nothing is dropped, what could not be written is tried again."""
+
+    def __init__(self, store: Store, patience: float = PATIENCE) -> None:
+        self._store = store
+        self._patience = patience
+        self._waiting: dict[str, Entry] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._failing = False
+        store.wait_for_others(BLOCKING)
+
+    @property
+    def waiting(self) -> int:
+        """Count the entries that are not on disk yet."""
+        return len(self._waiting)
+
+    def put(self, entry: Entry) -> None:
+        """Write the entry soon, together with others."""
+        self._waiting[entry.content_id] = entry
+        self._write_after(DELAY)
+
+    async def ensure(self, entry: Entry) -> None:
+        """Have the entry on disk before going on. Raises MarkError when it cannot be written: fail closed."""
+        deadline = time.monotonic() + self._patience
+        while entry.content_id in self._waiting:
+            try:
+                self._write()
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise MarkError(f"the audit log cannot be written: {error}") from error
+                await asyncio.sleep(DELAY)
+
+    def close(self) -> None:
+        """Write what waits, then close the file."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._store.wait_for_others(self._patience)
+        try:
+            self._write()
+        except sqlite3.Error as error:
+            logger.error("the audit log cannot be written: %s; %d entries are lost", error, self.waiting)
+        self._store.close()
+
+    def _write_after(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._write_later)
+
+    def _write_later(self) -> None:
+        self._timer = None
+        try:
+            self._write()
+        except sqlite3.Error as error:
+            if not self._failing:
+                logger.error("the audit log cannot be written: %s; %d entries wait", error, self.waiting)
+            self._failing = True
+            self._write_after(RETRY)
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._store.write(self._waiting.values())
+            self._waiting.clear()
+            self._failing = False

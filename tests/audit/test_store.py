@@ -1,0 +1,144 @@
+"""The audit log keeps what happened, in one file that other processes can read meanwhile."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llm_label.audit.entry import Entry
+from llm_label.audit.log import DELAY, Log
+from llm_label.audit.store import MIGRATIONS, Store
+from llm_label.errors import MarkError, SettingsError
+
+ENTRY = Entry("a" * 32, 1.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start end", None)
+
+
+def test_an_entry_is_opened_closed_and_found(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "audit.sqlite3")
+    store.write([ENTRY, replace(ENTRY, content_id="b" * 32, opened=2.0)])
+    closed = replace(ENTRY, result="complete", closed=3.0, status=200, label_applied="start")
+    store.write([closed])
+    assert store.get(ENTRY.content_id) == closed
+    assert [e.content_id[0] for e in store.list()] == ["b", "a"]
+    assert [e.content_id[0] for e in store.list(result="open")] == ["b"]
+    assert store.get("nope") is None
+
+
+def test_another_process_reads_while_the_proxy_writes(tmp_path: Path) -> None:
+    writer = Store(tmp_path / "a.sqlite3")
+    reader = Store(tmp_path / "a.sqlite3")
+    writer.write([ENTRY])
+    assert reader.get(ENTRY.content_id) == ENTRY
+
+
+def test_label_texts_once_issued_are_remembered(tmp_path: Path) -> None:
+    Store(tmp_path / "a.sqlite3").issue(["AI生成", "旧 AI生成"])
+    store = Store(tmp_path / "a.sqlite3")
+    store.issue(["AI生成"])
+    assert store.issued() == {"AI生成", "旧 AI生成"}
+
+
+def test_a_log_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path / "a.sqlite3").close()
+    db = sqlite3.connect(tmp_path / "a.sqlite3")
+    db.execute("INSERT INTO migrations VALUES (?, 0)", (len(MIGRATIONS) + 1,))
+    db.commit()
+    db.close()
+    with pytest.raises(SettingsError, match="newer llm-label"):
+        Store(tmp_path / "a.sqlite3")
+
+
+def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "a.sqlite3").write_text("not a database, " * 100)
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        Store(tmp_path / "a.sqlite3")
+
+
+def test_entries_are_on_disk_once_ensured_and_soon_in_any_case(tmp_path: Path) -> None:
+    store, reader = Store(tmp_path / "a.sqlite3"), Store(tmp_path / "a.sqlite3")
+    log = Log(store, patience=0.2)
+    entries = [replace(ENTRY, content_id=f"{i:032}") for i in range(50)]
+
+    async def main() -> None:
+        for entry in entries[:-1]:
+            log.put(entry)
+        assert reader.list() == []
+        await log.ensure(entries[0])
+        assert len(reader.list()) == 49, "those that waited go along"
+        log.put(entries[-1])
+        await asyncio.sleep(4 * DELAY)
+        assert len(reader.list()) == 50
+
+    asyncio.run(main())
+
+
+def test_a_log_that_cannot_be_written_fails_closed_and_loses_nothing(tmp_path: Path) -> None:
+    store, other = Store(tmp_path / "a.sqlite3"), sqlite3.connect(tmp_path / "a.sqlite3", isolation_level=None)
+    store._db.execute("PRAGMA busy_timeout = 10")
+    log = Log(store, patience=0.2)
+
+    async def main() -> None:
+        other.execute("BEGIN IMMEDIATE")  # another process holds the file
+        log.put(ENTRY)
+        with pytest.raises(MarkError, match="audit log cannot be written"):
+            await log.ensure(ENTRY)
+        other.execute("ROLLBACK")
+        log.close()
+
+    asyncio.run(main())
+    other.close()
+    assert Store(tmp_path / "a.sqlite3").get(ENTRY.content_id) == ENTRY
+
+
+def test_a_write_that_fails_at_its_end_leaves_the_log_usable(tmp_path: Path) -> None:
+    """A full disk may show only at COMMIT; an open transaction would then refuse every later write."""
+    store, db = Store(tmp_path / "a.sqlite3"), _FullDisk()
+    db.inner, store._db = store._db, db  # type: ignore[assignment]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.write([ENTRY])
+    db.full = False
+    store.write([ENTRY])
+    assert store.get(ENTRY.content_id) == ENTRY
+
+
+class _FullDisk:
+    inner: sqlite3.Connection
+    full = True
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.inner.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_texts_of_strangers_are_stored_whatever_they_hold(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite3")
+    store.write([replace(ENTRY, model="\ud83d" + "x" * 10_000, note="\0\n")])
+    kept = store.get(ENTRY.content_id)
+    assert kept is not None and kept.model is not None and kept.model[:2] == "?x" and len(kept.model) == 500
+
+
+def test_what_could_not_be_written_is_tried_again_without_new_traffic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_label.audit.log.RETRY", 0.05)
+    store, other = Store(tmp_path / "a.sqlite3"), sqlite3.connect(tmp_path / "a.sqlite3", isolation_level=None)
+    log = Log(store)
+
+    async def main() -> None:
+        other.execute("BEGIN IMMEDIATE")
+        log.put(ENTRY)
+        await asyncio.sleep(4 * DELAY)
+        assert log.waiting == 1
+        other.execute("ROLLBACK")
+        await asyncio.sleep(0.3)
+        assert log.waiting == 0
+
+    asyncio.run(main())
+    other.close()
+    log.close()
