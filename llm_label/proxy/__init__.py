@@ -1,0 +1,1 @@
+"""The drop-in proxy: an OpenAI-compatible server that marks what passes through it."""

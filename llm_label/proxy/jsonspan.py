@@ -1,0 +1,180 @@
+"""Edit one value of a JSON text and keep every other byte: key order, numbers as written, white space.
+
+A parser followed by a serialiser would change `1.0`, `1e5`, big integers and spacing. Here the values are found in the
+bytes. The text must be valid JSON (a real parser has read it first). Nothing here does I/O.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+__all__ = ["Editor", "Path", "dumps", "find", "loads"]
+
+Path = tuple[str | int, ...]
+
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SCALAR = re.compile(rb"[^ \t\r\n,\]}]+")
+_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def find(raw: bytes, path: Path) -> tuple[int, int] | None:
+    """Return the span of the value at `path`, None when there is none. Of equal keys the last counts, as in parsers."""
+    start = _skip_space(raw, 0)
+    for step in path:
+        members = _members(raw, start) if isinstance(step, str) else _items(raw, start)
+        spans = [span for name, span in members if name == step]
+        if not spans:
+            return None
+        start = spans[-1][0]
+    return start, _skip_value(raw, start)
+
+
+def loads(raw: bytes) -> Any:
+    """Parse JSON. Raises ValueError. Half a surrogate pair, which streams can hold, is read as Python reads it."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        if b"\\u" not in raw:
+            raise
+        return json.loads(raw.decode())  # as text: of bytes it would guess the encoding
+
+
+def dumps(value: object) -> bytes:
+    """Write compact JSON in one line."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half a surrogate pair: only an escape can carry it
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+@dataclass
+class _Edit:
+    start: int
+    end: int
+    text: bytes
+
+
+class Editor:
+    """Collect edits of one JSON text, then `apply` them together."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._edits: list[_Edit] = []
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._edits)
+
+    def set(self, path: Path, value: object, was: str | None = None) -> None:
+        """Replace the value at `path`, or add it as the last member of its object. The parent must exist.
+
+        `was`, the string that a parser read there, lets the place be found without walking the whole text.
+        """
+        text = dumps(value)
+        name = path[-1]
+        span = _only(self.raw, name, was) if was is not None and isinstance(name, str) else None
+        span = span or self._find(path)
+        if span is not None:
+            self._edits.append(_Edit(*span, text))
+            return
+        parent = (self.raw.index(b"{"), len(self.raw.rstrip())) if len(path) == 1 else find(self.raw, path[:-1])
+        if parent is None or self.raw[parent[0] : parent[0] + 1] != b"{" or not isinstance(name, str):
+            raise LookupError(f"no object at {path[:-1]!r}")
+        inner = _skip_space(self.raw, parent[0] + 1)
+        comma = b"" if self.raw[inner : inner + 1] == b"}" else b","
+        at = parent[1] - 1
+        self._edits.append(_Edit(at, at, comma + dumps(name) + b":" + text))
+
+    def _find(self, path: Path) -> tuple[int, int] | None:
+        name = path[-1]
+        if isinstance(name, str) and _absent(self.raw, name):
+            return None
+        return find(self.raw, path)
+
+    def apply(self) -> bytes:
+        """Return the edited text; spans must not overlap."""
+        out, at = [], 0
+        for edit in sorted(self._edits, key=lambda e: (e.start, e.end)):
+            out += [self.raw[at : edit.start], edit.text]
+            at = edit.end
+        out.append(self.raw[at:])
+        return b"".join(out)
+
+
+def _absent(raw: bytes, name: str) -> bool:
+    """Say for sure that no key is called `name`: neither as it is nor spelt with escapes."""
+    return dumps(name) not in raw and b"\\u00" not in raw
+
+
+def _only(raw: bytes, name: str, was: str) -> tuple[int, int] | None:
+    """Find the value of a key that stands in the text once, if it is the string `was`.
+
+    A quoted name cannot occur inside a JSON string, whose quotes are escaped; as a value it counts, to be safe.
+    """
+    quoted = dumps(name)
+    at = raw.find(quoted)
+    if at < 0 or raw.find(quoted, at + 1) >= 0 or b"\\u00" in raw:
+        return None
+    start = _skip_space(raw, at + len(quoted))
+    if raw[start : start + 1] != b":":
+        return None
+    start = _skip_space(raw, start + 1)
+    end = _skip_value(raw, start)
+    return (start, end) if loads(raw[start:end]) == was else None
+
+
+def _members(raw: bytes, at: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    if raw[at : at + 1] != b"{":
+        return
+    at = _skip_space(raw, at + 1)
+    while raw[at : at + 1] != b"}":
+        end = _skip_value(raw, at)
+        name = loads(raw[at:end])
+        start = _skip_space(raw, _skip_space(raw, end) + 1)  # past the colon
+        end = _skip_value(raw, start)
+        yield name, (start, end)
+        at = _past_comma(raw, end)
+
+
+def _items(raw: bytes, at: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    if raw[at : at + 1] != b"[":
+        return
+    at, index = _skip_space(raw, at + 1), 0
+    while raw[at : at + 1] != b"]":
+        end = _skip_value(raw, at)
+        yield index, (at, end)
+        at, index = _past_comma(raw, end), index + 1
+
+
+def _past_comma(raw: bytes, at: int) -> int:
+    at = _skip_space(raw, at)
+    return _skip_space(raw, at + 1) if raw[at : at + 1] == b"," else at
+
+
+def _skip_space(raw: bytes, at: int) -> int:
+    match = _SPACE.match(raw, at)
+    return match.end() if match else at
+
+
+def _skip_value(raw: bytes, at: int) -> int:
+    first = raw[at : at + 1]
+    if first not in (b"{", b"["):
+        match = (_STRING if first == b'"' else _SCALAR).match(raw, at)
+        if match is None:
+            raise ValueError(f"not JSON at byte {at}")
+        return match.end()
+    depth = 0
+    for match in _STRUCTURE.finditer(raw, at):
+        mark = match.group()
+        if mark in (b"{", b"["):
+            depth += 1
+        elif mark in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    raise ValueError(f"not JSON: no end for byte {at}")

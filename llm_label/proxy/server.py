@@ -1,0 +1,227 @@
+"""Start, run and stop the proxy: build it from settings, bind, serve, drain at SIGTERM."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from llm_label.audit.log import Log
+from llm_label.audit.store import Store
+from llm_label.errors import KeyringError, SettingsError
+from llm_label.keyfile import read_keyring
+from llm_label.policy import Policy
+from llm_label.proxy.app import Proxy
+from llm_label.proxy.upstream import Upstream, connect
+from llm_label.settings import Settings, default_audit, default_keyring, read_private
+from llm_label.verify.detector import Detector
+from llm_label.watermark.keyring import Key, Keyring, tokenizer_digest
+
+__all__ = ["Parts", "build", "request_factory", "serve"]
+
+GRACE = 2.0  # seconds for broken-off streams to take their error frame
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """Everything a worker needs."""
+
+    proxy: Proxy
+    policy: Policy
+    upstream: Upstream
+    log: Log
+
+
+def build(settings: Settings) -> Parts:
+    """Check the settings as a whole and build a worker. Raises LabelError with one line."""
+    ring = keyring(settings)
+    key = marking_key(settings, ring)
+    upstream = connect(settings.upstreams[0])
+    check_tokenizer(key, upstream.tokenizer)
+    store = Store(settings.audit.path or default_audit())
+    policy = Policy.of(settings, upstream_watermarks=upstream.watermarks, issued=store.issued())
+    store.issue(policy.texts.values())
+    token = admin_token(settings)
+    log = Log(store)
+    detector = Detector(ring, policy.known)
+    return Parts(Proxy(settings, policy, upstream, log, key, detector, token), policy, upstream, log)
+
+
+def keyring(settings: Settings) -> Keyring:
+    """Read the ring the settings name, or the user's own; without a file there are no keys."""
+    path = settings.watermark.keyring
+    if path is not None:
+        return read_keyring(path)
+    return read_keyring(default_keyring()) if default_keyring().exists() else Keyring()
+
+
+def marking_key(settings: Settings, ring: Keyring) -> Key | None:
+    name = settings.watermark.key
+    return ring.get(name) if name is not None else None
+
+
+def admin_token(settings: Settings) -> str | None:
+    """Read the token that opens exact figures, if there is one. Raises KeyringError."""
+    file = settings.server.admin_token_file
+    return read_private(file, "admin token file").strip() if file else None
+
+
+def check_tokenizer(key: Key | None, tokenizer: Path | None) -> None:
+    """Refuse a key made for another tokenizer than the upstream's: its mark could never be read again."""
+    if key is None or tokenizer is None or key.spec.tokenizer is None:
+        return
+    digest = tokenizer_digest(tokenizer.read_bytes())
+    if digest != key.spec.tokenizer:
+        raise KeyringError(
+            f"key {key.id!r} is for tokenizer {key.spec.tokenizer[:19]}…, but the upstream's {tokenizer} is "
+            f"{digest[:19]}…; make a key with: llm-label keys new ID --tokenizer {tokenizer}"
+        )
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> int:
+    """Run until SIGTERM or SIGINT; `announce` gets the address once it is bound. Return the exit status."""
+    server = settings.server
+    if server.workers == 1:
+        sock = _bind(settings)
+        return asyncio.run(_work(settings, sock, lambda: announce(_address(server.host, sock))))
+    if not hasattr(os, "fork"):
+        raise SettingsError("server.workers above 1 needs an operating system with fork")
+    sock = _bind(settings)
+    build(settings).log.close()  # a mistake shows here once, not in every worker
+    announce(_address(server.host, sock))
+    return _supervise(settings, sock)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    host, port = settings.server.host, settings.server.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _address(host: str, sock: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+
+
+async def _work(settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> int:
+    parts = build(settings)
+    parts.upstream.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    logging.getLogger("aiohttp.server").addFilter(_one_line)
+    # A client that leaves cancels its handler, so that the upstream stops generating.
+    server = web.Server(
+        parts.proxy.handle,
+        request_factory=request_factory(settings.server.max_body),
+        handler_cancellation=True,
+        access_log=None,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=GRACE)
+    await runner.setup()
+    site = web.SockSite(runner, sock)
+    await site.start()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of a request
+    ready()
+    await stop.wait()
+    await _drain(parts, site, settings.server.drain)
+    await runner.cleanup()
+    await parts.upstream.close()
+    parts.log.close()
+    return 0
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """Keep a stranger's bad HTTP to one line; aiohttp would log a traceback for each."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "bad HTTP: %s", (" ".join(str(error).split())[:200],)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def request_factory(max_body: int) -> Callable[..., web.BaseRequest]:
+    """Make requests that read at most `max_body` bytes; aiohttp's own limit is 1 MiB."""
+
+    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=max_body)
+
+    return make
+
+
+async def _drain(parts: Parts, site: web.SockSite, seconds: float) -> None:
+    """Stop accepting, let open answers finish for a while, then break them off."""
+    parts.proxy.draining = True
+    await site.stop()
+    for patience, act in ((seconds, parts.proxy.stop), (GRACE, lambda: None)):
+        end = time.monotonic() + patience
+        while parts.proxy.open and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        act()
+
+
+def _supervise(settings: Settings, sock: socket.socket) -> int:
+    """Keep the workers running; forward SIGTERM; stop when they have stopped."""
+    workers: dict[int, float] = {}
+    status, stopping = 0, False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    for _ in range(settings.server.workers):
+        workers[_fork(settings, sock)] = time.monotonic()
+    if stopping:
+        stop()  # the signal came between two forks
+    while workers:
+        pid, wait_status = os.wait()
+        born = workers.pop(pid)
+        if stopping:
+            continue
+        logger.error("worker %d ended with status %d", pid, os.waitstatus_to_exitcode(wait_status))
+        if time.monotonic() - born < 5:  # it cannot even start: say so instead of forking for ever
+            status = 1
+            stop()
+        else:
+            workers[_fork(settings, sock)] = time.monotonic()
+    return status
+
+
+def _fork(settings: Settings, sock: socket.socket) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        status = asyncio.run(_work(settings, sock, lambda: None))
+    except (SettingsError, KeyringError) as error:
+        print(f"llm-label: {error}", file=sys.stderr)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -1,0 +1,150 @@
+"""One choice of a chat answer: how far its label is, where its texts lie, and the edits of one delta. No I/O here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_label.errors import UpstreamError
+from llm_label.labels.labeler import Labeler
+from llm_label.policy import Skipped
+from llm_label.proxy.jsonspan import Editor, Path
+
+__all__ = ["Choice", "Delta", "answered", "calls", "malformed", "reason", "texts"]
+
+TEXT_PARTS = (None, "text", "output_text")  # types of content parts that people read; reasoning is another
+
+
+@dataclass
+class Choice:
+    """Where one choice stands in its answer."""
+
+    labeler: Labeler | None
+    text: bool = False  # it has given more than white space
+    closed: bool = False  # its labeler is finished
+    finish_reason: str | None = None
+    tools: bool = False
+    refusal: bool = False
+    shown: tuple[str, ...] = ()  # labels of a whole message that came instead of deltas
+    _behind: bool = False  # the end label was written, and no text behind it yet
+
+    @property
+    def applied(self) -> tuple[str, ...]:
+        return (self.labeler.applied if self.labeler else ()) or self.shown
+
+    def feed(self, text: str) -> str:
+        """Return what goes out for a piece of text. Raises UpstreamError for text that no label can reach any more."""
+        blank = not text or text.isspace()
+        self.text = self.text or not blank
+        if self.labeler is None:
+            return text
+        if not self.closed:
+            return self.labeler.feed(text)
+        if not (blank or self.applied or self.labeler.present):
+            raise malformed("text after its finish_reason")
+        # Text may go on after a tool call, before which the end label stood: it becomes a label between paragraphs.
+        lead = "\n\n\n" if self._behind and text else ""
+        self._behind = self._behind and not text
+        return lead + text
+
+    def close(self) -> str:
+        """Return what still has to follow the text, once."""
+        if self.closed or self.labeler is None:
+            return ""
+        self.closed = True
+        rest = self.labeler.finish()
+        self._behind = "end" in self.labeler.applied
+        return rest
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        self.tools = self.tools or calls(message)
+        self.refusal = self.refusal or bool(message.get("refusal"))
+
+    def skipped(self) -> Skipped | None:
+        """Say why there is no label; None: there is one, or it is still to come."""
+        if self.labeler is None or self.applied:
+            return None
+        if self.labeler.present:
+            return Skipped.LABELLED
+        if self.text:
+            return None
+        return Skipped.TOOL_CALL if self.tools else Skipped.REFUSAL if self.refusal else Skipped.EMPTY
+
+
+@dataclass
+class Delta:
+    """The edits of one delta: texts replaced in place, or a frame of our own before it."""
+
+    path: Path
+    delta: Mapping[str, Any]
+    logprobs: bool
+    before: str = ""
+    texts: dict[Path, tuple[str | None, str]] = field(default_factory=dict)  # path -> (as it came, as it goes)
+
+    def replace(self, where: Path, old: str, new: str) -> None:
+        if self.logprobs and new != old and new.endswith(old):
+            self.before += new[: len(new) - len(old)]
+            new = old
+        self.texts[where] = (old, new)
+
+    def append(self, tail: str) -> None:
+        """Put the end of the text after this delta's own text, or before the delta when it has none."""
+        if not tail:
+            return
+        has_text = any(old or new for old, new in self.texts.values())
+        if not has_text and (self.logprobs or calls(self.delta)):
+            self.before += tail
+        elif self.texts:
+            where = next(reversed(self.texts))
+            old, new = self.texts[where]
+            self.texts[where] = (old, new + tail)
+        elif self.delta.get("content") is not None:  # a list without text, which must stay as it is
+            self.before += tail
+        else:
+            self.texts[(*self.path, "content")] = (None, tail)
+
+    def write(self, editor: Editor, has_delta: bool) -> None:
+        for where, (old, new) in self.texts.items():
+            if new != old:
+                if has_delta:
+                    editor.set(where, new, old)
+                else:
+                    editor.set(self.path, {"content": new})
+
+
+def answered(content: Any, path: Path) -> list[tuple[Path, str]]:
+    """List the texts of an answer. Raises UpstreamError where text may hide in a shape we cannot label."""
+    if content is not None and not isinstance(content, str | list):
+        raise malformed(f"content of type {type(content).__name__} where text was expected")
+    for part in content if isinstance(content, list) else ():
+        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
+        if text is not None and not isinstance(text, str):
+            raise malformed(f"a text part that holds {type(text).__name__} where text was expected")
+    return texts(content, path)
+
+
+def texts(content: Any, path: Path) -> list[tuple[Path, str]]:
+    """List the texts of a content value: a string, null, or a list of parts."""
+    if isinstance(content, str):
+        return [(path, content)]
+    found: list[tuple[Path, str]] = []
+    for k, part in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(part, str):
+            found.append(((*path, k), part))
+        elif isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+            found.append(((*path, k, "text"), part["text"]))
+    return found
+
+
+def calls(message: Mapping[str, Any]) -> bool:
+    """Say whether a message or delta holds a tool call."""
+    return bool(message.get("tool_calls") or message.get("function_call"))
+
+
+def reason(choice: Mapping[str, Any]) -> str | None:
+    """Return the finish_reason; some servers write `""` or `"null"` while there is none."""
+    given = choice.get("finish_reason")
+    return given if isinstance(given, str) and given not in ("", "null") else None
+
+
+def malformed(what: str) -> UpstreamError:
+    return UpstreamError(f"the upstream sent {what}", code="upstream_malformed")

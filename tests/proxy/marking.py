@@ -1,0 +1,41 @@
+"""Build the marking side of a chat answer without a server, for tests."""
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from llm_label.metadata.aigc import Record
+from llm_label.policy import Policy, RequestView, decide
+from llm_label.proxy.notice import Notice
+from llm_label.proxy.sse import Parser
+from llm_label.proxy.surfaces import chat
+from llm_label.settings import parse
+
+CONTENT_ID = "0" * 32
+
+
+def policy(**labels: Any) -> Policy:
+    tree = {"provider": {"name": "Acme"}, "labels": {"language": "zh", **labels}}
+    return Policy.of(parse(tree), upstream_watermarks=False)
+
+
+def answer(policy: Policy, view: RequestView | None = None, *, body_field: bool = True) -> chat.Answer:
+    view = view or RequestView("chat")
+    plan = decide(view, policy)
+    notice = Notice(CONTENT_ID, Record.produced(policy.producer, CONTENT_ID), plan, None, policy.id)
+    return chat.Answer(plan, notice, view.n, body_field)
+
+
+def stream(chunks: Iterable[bytes], policy: Policy, view: RequestView | None = None, **more: Any) -> bytes:
+    """Pass a stream through, cut as given."""
+    out, parser, marked = [], Parser(), answer(policy, view, **more)
+    for chunk in chunks:
+        out += [marked.feed(event) for event in parser.feed(chunk)]
+    out += [marked.feed(event) for event in parser.end()]
+    return b"".join([*out, marked.finish()])
+
+
+def cuts(body: bytes, random_: random.Random) -> list[bytes]:
+    """Cut a body at up to 40 random places."""
+    points = sorted(random_.randrange(len(body) + 1) for _ in range(random_.randrange(40)))
+    return [body[a:b] for a, b in zip([0, *points], [*points, len(body)], strict=True)]

@@ -1,0 +1,111 @@
+"""Edits of raw JSON change one value and keep every other byte."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_label.proxy.jsonspan import Editor, find
+
+RAW = b'{ "a": 1.0, "b" : [ {"c":"x\\"}{","d":null}, [], 1e5 ],"e":{} , "n":12345678901234567890123 }'
+
+
+def edited(raw: bytes, *changes: tuple[tuple[str | int, ...], object]) -> bytes:
+    editor = Editor(raw)
+    for path, value in changes:
+        editor.set(path, value)
+    return editor.apply()
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (("a",), b"1.0"),
+        (("b", 0, "c"), b'"x\\"}{"'),
+        (("b", 0, "d"), b"null"),
+        (("b", 1), b"[]"),
+        (("b", 2), b"1e5"),
+        (("e",), b"{}"),
+        ((), RAW),
+        (("n",), b"12345678901234567890123"),
+    ],
+)
+def test_a_value_is_found_by_its_path(path: tuple[str | int, ...], text: bytes) -> None:
+    span = find(RAW, path)
+    assert span is not None
+    assert RAW[slice(*span)] == text
+
+
+@pytest.mark.parametrize("path", [("x",), ("b", 9), ("a", "b"), ("b", "c"), ("a", 0)])
+def test_what_is_not_there_is_not_found(path: tuple[str | int, ...]) -> None:
+    assert find(RAW, path) is None
+
+
+def test_only_the_edited_bytes_change() -> None:
+    out = edited(RAW, (("b", 0, "c"), "标签"), (("e", "new"), 1), (("z",), [2]))
+    expected = RAW.replace(b'"x\\"}{"', '"标签"'.encode()).replace(b'"e":{}', b'"e":{"new":1}')
+    assert out == expected[:-1] + b',"z":[2]}'
+
+
+def test_of_equal_keys_the_last_counts_as_in_parsers() -> None:
+    assert edited(b'{"a":1,"a":2}', (("a",), 3)) == b'{"a":1,"a":3}'
+
+
+def test_a_parent_that_is_missing_is_an_error() -> None:
+    with pytest.raises(LookupError):
+        edited(b'{"a":[]}', (("b", "c"), 1))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def paths(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(p for key, inner in below for p in paths(inner, (*at, key)))]
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(JSON, st.sampled_from([None, 0, 1]), st.data())
+def test_every_value_of_any_json_is_found(value: Any, indent: int | None, data: st.DataObject) -> None:
+    raw = json.dumps(value, indent=indent).encode()
+    path = data.draw(st.sampled_from(paths(value)))
+    span = find(raw, path)
+    assert span is not None
+    expected = value
+    for step in path:
+        expected = expected[step]
+    assert json.loads(raw[slice(*span)]) == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":{"x":"old"},"b":{"x":"old"}}',
+        b'{"a":{"y":1},"b":{"x" : "old"}}',
+        b'{"a":{"y":"x"},"b":{"x":"old"}}',
+        b'{"a":{"x":"old"},"b":{"\\u0078":"old"}}',
+        b'{"a":"\\"x\\":\\"old\\"","b":{"x":"old"}}',
+    ],
+)
+def test_a_value_known_by_its_text_is_found_in_the_right_place(raw: bytes) -> None:
+    editor = Editor(raw)
+    editor.set(("b", "x"), "new", "old")
+    expected = json.loads(raw)
+    expected["b"]["x"] = "new"
+    assert json.loads(editor.apply()) == expected
+
+
+@pytest.mark.parametrize("raw", [b"{}", b" { } ", b'{"a":1}', b'{"a":"llm_label"}\n', b'{"a":{"new":1}}'])
+def test_a_member_is_added_at_the_end_of_the_text(raw: bytes) -> None:
+    out = edited(raw, (("new",), 1))
+    assert json.loads(out) == {**json.loads(raw), "new": 1}
+
+
+def test_a_member_spelt_with_escapes_is_replaced_not_doubled() -> None:
+    assert edited(b'{"\\u006eew":1}', (("new",), 2)) == b'{"\\u006eew":2}'
