@@ -1,0 +1,67 @@
+"""`llm-label check`: the settings, validated and explained duty by duty."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llm_label.errors import SettingsError
+from llm_label.policy import Policy
+from llm_label.settings import Settings, default_audit, load
+
+__all__ = ["check"]
+
+
+@click.command(epilog="Example: llm-label check --config llm-label.toml")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file; default: llm-label.toml here.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def check(config: Path | None, as_json: bool) -> int:
+    """Validate the settings and print the effective policy."""
+    from llm_label.proxy.server import admin_token, check_tokenizer, keyring, marking_key
+    from llm_label.proxy.upstream import connect
+
+    settings = load(config)
+    key = marking_key(settings, keyring(settings))
+    upstream = connect(settings.upstreams[0])
+    check_tokenizer(key, upstream.tokenizer)
+    admin_token(settings)
+    _check_audit(settings.audit.path or default_audit())
+    policy = Policy.of(settings, upstream_watermarks=upstream.watermarks)
+    duties = _duties(settings, policy, key.fingerprint if key else None)
+    if as_json:
+        click.echo(json.dumps(duties, ensure_ascii=False, indent=2))
+        return 0
+    for name, text in duties.items():
+        click.echo(f"{name:<20} {text}")
+    click.echo("The settings are valid.")
+    return 0
+
+
+def _check_audit(path: Path) -> None:
+    """See that the log can be opened, or made, without making it."""
+    folder = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise SettingsError(f"audit log {path} cannot be written; name a file in audit.path")
+
+
+def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict[str, Any]:
+    language = policy.language
+    text = policy.texts[language if language != "auto" else "zh"]
+    shown = f"{text!r}" + (" and the other languages'" if language == "auto" else "")
+    where = ", ".join(policy.positions)
+    watermark = f"key {policy.key} ({fingerprint})" if policy.key else "none: no watermark.key"
+    if policy.key and not policy.upstream_watermarks:
+        watermark = f"skipped: the upstream gives no access to its tokens (key {policy.key})"
+    return {
+        "policy": policy.id,
+        "upstream": settings.upstreams[0].url,
+        "visible label": f"{shown} at {where}" if where else "none: labels.positions is empty",
+        "metadata record": f"ContentProducer {policy.producer}, in X-AIGC"
+        + (" and in the body" if settings.server.body_field else ""),
+        "watermark": watermark + (", required" if policy.watermark_required else ""),
+        "if a mark fails": "the answer is refused" if not policy.fail_open else "the answer is served and counted",
+        "audit log": str(settings.audit.path or default_audit()),
+        "listens on": f"{settings.server.host}:{settings.server.port}, {settings.server.workers} worker(s)",
+    }

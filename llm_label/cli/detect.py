@@ -1,0 +1,164 @@
+"""`llm-label detect`: evidence and verdict for files; exit status as grep's."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from llm_label.errors import InputError, LabelError
+
+if TYPE_CHECKING:
+    from llm_label.verify.detector import Detector
+    from llm_label.verify.verdict import Verdict
+
+__all__ = ["detect"]
+
+FOUND, NONE_SHOWN, ERROR, INCONCLUSIVE = 0, 1, 2, 3
+STATUS = {
+    "confirmed": FOUND,
+    "possible": FOUND,
+    "suspected": FOUND,
+    "not_found": NONE_SHOWN,
+    "inconclusive": INCONCLUSIVE,
+}
+
+HELP = """Look for AI marks in FILEs (or in standard input) and say what follows from them.
+
+Asked are: the AIGC record, visible labels, the watermark of every key in the keyring, and other makers'
+invisible marks. A FILE is plain text, Markdown, a saved API answer (JSON) or a saved event stream.
+
+\b
+Exit status: 0 marks were found, 1 none shown, 2 an error, 3 inconclusive.
+With many FILEs the first of 2, 0, 3, 1 that any of them gives.
+
+\b
+Examples:
+  llm-label detect answer.md
+  curl -s localhost:8080/v1/chat/completions … | llm-label detect --keyring ring.json
+  llm-label detect --json essays/*.txt > verdicts.jsonl
+"""
+
+
+@click.command(help=HELP)
+@click.argument("files", nargs=-1, metavar="[FILE…|-]")
+@click.option("--keyring", type=click.Path(path_type=Path), metavar="FILE", help="Keys whose watermarks are sought.")
+@click.option("--alpha", type=float, help="False alarms to accept per input.  [default: 1e-6]")
+@click.option("--declared", is_flag=True, help="The user declares the text to be generated (Measures Art. 6 (2)).")
+@click.option("--json", "as_json", is_flag=True, help="JSON; with many FILEs one object a line.")
+def detect(files: tuple[str, ...], keyring: Path | None, alpha: float | None, declared: bool, as_json: bool) -> None:
+    names = files or ("-",)
+    try:
+        detector = _detector(keyring, alpha)
+        if len(names) == 1:
+            sys.exit(_one(detector, names[0], declared, as_json))
+        sys.exit(_many(detector, names, declared, as_json))
+    except LabelError as error:
+        click.echo(f"llm-label detect: {error}", err=True)
+        sys.exit(ERROR)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        # Python would end with status 1, which here means that no mark was shown.
+        click.echo(f"llm-label detect: internal error: {type(error).__name__}: {error}", err=True)
+        sys.exit(ERROR)
+
+
+def _detector(keyring: Path | None, alpha: float | None) -> "Detector":
+    # numpy and the readers load here, so that --help and the other commands start without them
+    from llm_label.keyfile import read_keyring
+    from llm_label.labels.wording import all_wordings
+    from llm_label.settings import default_keyring, load
+    from llm_label.verify.detector import ALPHA, Detector
+    from llm_label.watermark.keyring import Keyring
+
+    settings = load(None)
+    path = keyring or settings.watermark.keyring
+    if path is None and default_keyring().exists():
+        path = default_keyring()
+    ring = Keyring() if path is None else read_keyring(path)
+    known = all_wordings() | frozenset(settings.labels.texts.values())
+    return Detector(ring, known, ALPHA if alpha is None else alpha)
+
+
+def _one(detector: "Detector", name: str, declared: bool, as_json: bool) -> int:
+    from llm_label.verify.report import terminal, to_dict
+
+    verdict = _judge(detector, name, declared)
+    if as_json:
+        click.echo(_json(to_dict(verdict), indent=True))
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        with console.capture() as caught:  # rich's own print would end a closed pipe with status 1
+            console.print(terminal(verdict, keys=bool(detector.ring.keys)))
+        click.echo(caught.get(), nl=False)
+    return STATUS[verdict.verdict]
+
+
+def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json: bool) -> int:
+    from llm_label.verify.report import line, to_dict
+
+    statuses: list[int] = []
+    for name in _counted(names):
+        try:
+            verdict = _judge(detector, name, declared)
+        except InputError as error:
+            statuses.append(ERROR)
+            if as_json:
+                click.echo(_json({"file": _shown(name), "error": str(error)}))
+            click.echo(f"llm-label detect: {error}", err=True)
+            continue
+        statuses.append(STATUS[verdict.verdict])
+        click.echo(_json({"file": _shown(name), **to_dict(verdict)}) if as_json else f"{line(verdict)}\t{_shown(name)}")
+    judged = len([status for status in statuses if status != ERROR])
+    if detector.ring.keys:
+        click.echo(
+            f"{judged} inputs judged: expect at most {judged * detector.alpha:.2g} false watermark alarms "
+            f"among them (alpha {detector.alpha:g} each); other marks have no such rate",
+            err=True,
+        )
+    return next(status for status in (ERROR, FOUND, INCONCLUSIVE, NONE_SHOWN) if status in statuses)
+
+
+def _judge(detector: "Detector", name: str, declared: bool) -> "Verdict":
+    try:
+        return detector.detect(_read(name), declared=declared)
+    except InputError as error:
+        raise InputError(f"{'standard input' if name == '-' else _shown(name)}: {error}") from error
+
+
+def _read(name: str) -> bytes:
+    from llm_label.metadata.carriers import LIMIT
+
+    if name == "-":
+        if sys.stdin.isatty():
+            click.echo("llm-label detect: reading standard input; end it with Ctrl-D", err=True)
+        return sys.stdin.buffer.read(LIMIT + 1)
+    try:
+        with open(name, "rb") as file:
+            return file.read(LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _shown(name: str) -> str:
+    """Return a file name that any terminal and JSON can hold, though it need not be UTF-8."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in click.format_filename(name))
+
+
+def _counted(names: tuple[str, ...]) -> Iterable[str]:
+    """Yield the names; show how far it is where only standard error is a terminal."""
+    show = sys.stderr.isatty() and not sys.stdout.isatty()
+    for number, name in enumerate(names, 1):
+        if show:
+            click.echo(f"\r{number}/{len(names)}", nl=number == len(names), err=True)
+        yield name
+
+
+def _json(value: object, indent: bool = False) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()

@@ -1,0 +1,159 @@
+"""The commands as a user types them: output, exit status, one-line errors."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from llm_label.audit.entry import Entry
+from llm_label.audit.store import Store
+
+TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}, "added_tokens": []}
+
+
+def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LLM_LABEL", "XDG"))}
+    env = {**clean, "XDG_CONFIG_HOME": str(cwd / "config"), "XDG_STATE_HOME": str(cwd / "state"), **environ}
+    command = [sys.executable, "-m", "llm_label", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess[str], hint: str) -> None:
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("llm-label") and done.stderr.count("\n") == 1
+    assert hint in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["", "demo", "serve", "detect", "check", "keys", "keys new", "keys list", "keys show", "audit", "audit list", "audit show"])  # fmt: skip
+def test_help_explains_and_shows_an_example(tmp_path: Path, command: str) -> None:
+    done = run(*command.split(), "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "Usage: llm-label" in done.stdout
+    assert command == "" or "Example" in done.stdout
+
+
+def test_keys_are_made_listed_and_shown_without_their_secret(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    made = run("keys", "new", "k1", "--tokenizer", ".", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    ring = tmp_path / "config" / "llm-label" / "keyring.json"
+    assert stat.S_IMODE(ring.stat().st_mode) == 0o600
+    secret = json.loads(ring.read_text())["keys"][0]["secret"]
+    listed, shown = run("keys", "list", cwd=tmp_path), run("keys", "show", "k1", cwd=tmp_path)
+    fingerprint = made.stdout.split()[1]
+    assert fingerprint in listed.stdout and json.loads(shown.stdout)["fingerprint"] == fingerprint
+    assert secret not in made.stdout + listed.stdout + shown.stdout
+    assert secret in run("keys", "show", "k1", "--reveal", cwd=tmp_path).stdout
+    auditor = run("keys", "show", "k1", "--for-auditor", cwd=tmp_path).stdout
+    assert secret not in auditor and '"derived"' in auditor
+
+
+def test_an_existing_vllm_key_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (tmp_path / "key").write_text("42\n")
+    (tmp_path / "key").chmod(0o600)
+    done = run(
+        "keys", "new", "v", "--tokenizer", "tokenizer.json", "--import-vllm", "key", "--variety", "none", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(run("keys", "show", "v", "--reveal", cwd=tmp_path).stdout)["secret"] == f"{42:016x}"
+
+
+def test_keys_that_cannot_be_made_or_found_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    assert_one_line_error(run("keys", "list", cwd=tmp_path), "make one with: llm-label keys new")
+    assert_one_line_error(run("keys", "new", "k", "--tokenizer", "none.json", cwd=tmp_path), "cannot be read")
+    assert_one_line_error(run("keys", "new", "a b", "--tokenizer", ".", cwd=tmp_path), "key id 'a b' is not allowed")
+    run("keys", "new", "k", "--tokenizer", ".", cwd=tmp_path)
+    assert_one_line_error(run("keys", "new", "k", "--tokenizer", ".", cwd=tmp_path), "twice")
+    assert_one_line_error(run("keys", "show", "z", cwd=tmp_path), "known: k")
+    into_a_file = ("--keyring", "tokenizer.json/ring.json")
+    assert_one_line_error(run("keys", "new", "k", "--tokenizer", ".", *into_a_file, cwd=tmp_path), "cannot be written")
+    (tmp_path / "config" / "llm-label" / "keyring.json").chmod(0o644)
+    assert_one_line_error(run("keys", "list", cwd=tmp_path), "chmod 600")
+
+
+def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path) -> None:
+    (tmp_path / "llm-label.toml").write_text('[provider]\nname = "Acme"\n[[upstreams]]\nurl = "http://gpu:8000"\n')
+    done = run("check", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ContentProducer Acme" in done.stdout and "at start" in done.stdout
+    assert json.loads(run("check", "--json", cwd=tmp_path).stdout)["upstream"] == "http://gpu:8000"
+    assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_LABELS_POSITION="end"), "did you mean 'positions'?")
+    assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="某公司"), "code")
+    assert_one_line_error(
+        run("check", cwd=tmp_path, LLM_LABEL_UPSTREAM="grpc://x"), "kind 'grpc', which is not installed"
+    )
+    assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_WATERMARK_KEY="k"), "make one with")
+
+
+def test_a_missing_provider_or_command_is_one_line(tmp_path: Path) -> None:
+    assert_one_line_error(run("serve", "--upstream", "http://x", cwd=tmp_path), "provider.name or provider.code")
+    assert_one_line_error(run("sevre", cwd=tmp_path), "sevre")
+    assert_one_line_error(run("serve", "--port", "x", cwd=tmp_path), "--port")
+
+
+def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state" / "llm-label" / "audit.sqlite3")
+    entry = Entry("a" * 32, 1.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None)
+    store.write(
+        [entry, Entry("b" * 32, 2.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None, "complete")]
+    )
+    store.close()
+    lines = run("audit", "list", cwd=tmp_path).stdout.splitlines()
+    assert "b" * 32 in lines[0] and "a" * 32 in lines[1]
+    assert [
+        e["content_id"] for e in json.loads(run("audit", "list", "--result", "open", "--json", cwd=tmp_path).stdout)
+    ] == ["a" * 32]
+    assert json.loads(run("audit", "show", "a" * 32, "--json", cwd=tmp_path).stdout) == entry.to_dict()
+    assert re.search(r"producer +Acme", run("audit", "show", "a" * 32, cwd=tmp_path).stdout)
+    assert_one_line_error(run("audit", "show", "c", cwd=tmp_path), "no entry 'c'")
+    assert_one_line_error(run("audit", "show", "\udcff", cwd=tmp_path), "no entry '\\udcff'")
+    assert_one_line_error(run("audit", "list", "--limit", "9" * 30, cwd=tmp_path), "--limit")
+    assert_one_line_error(run("audit", "list", "--result", "lost", cwd=tmp_path), "truncated")
+    assert_one_line_error(run("audit", "list", "--log", "none", cwd=tmp_path), "no audit log at none")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_serve_prints_its_address_first_and_stops_at_sigterm(tmp_path: Path, workers: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "llm_label",
+        "serve",
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--port",
+        "0",
+        "--provider",
+        "Acme",
+    ]
+    env = {
+        **os.environ,
+        "LLM_LABEL_AUDIT_PATH": str(tmp_path / "audit.sqlite3"),
+        "LLM_LABEL_SERVER_WORKERS": str(workers),
+    }
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as server:
+        assert server.stdout is not None
+        first = server.stdout.readline()
+        match = re.fullmatch(r"llm-label: (http://127\.0\.0\.1:\d+)\n", first)
+        assert match, first
+        with urllib.request.urlopen(match[1] + "/healthz", timeout=20) as response:
+            assert response.status == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+
+
+def test_an_address_in_use_is_one_line(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--upstream", "http://x", "--provider", "A", "--port", port, cwd=tmp_path)
+    assert_one_line_error(done, f"cannot listen on 127.0.0.1:{port}")
