@@ -15,20 +15,18 @@ import numpy as np
 from llm_label_transformers import LocalUpstream
 from scipy.stats import beta
 
-from llm_label import Detector, Key, Keyring, Spec
+from llm_label import Detector, Key, Keyring
 from llm_label.cli.demo import QUESTIONS, asked
+from llm_label.keyfile import tokenizer_spec
 from llm_label.proxy.upstream import Mark, UpstreamRequest
 from llm_label.verify.findings import WatermarkTest
-from llm_label.watermark.keyring import tokenizer_digest
 
 N = 16  # answers of a batch
 
 
 async def batch(upstream: LocalUpstream, question: str) -> tuple[list[float], int]:
     """Return log10 p of each answer, and how many answers are equal to an earlier one."""
-    path = upstream.tokenizer
-    spec = Spec(tokenizer=tokenizer_digest(path.read_bytes()), tokenizer_path=str(path))
-    key = Key.new("demo", secrets.token_bytes(32), spec)
+    key = Key.new("demo", secrets.token_bytes(32), tokenizer_spec(upstream.tokenizer))
     body = json.dumps({**asked(question), "n": N}).encode()
     response = await upstream.send(UpstreamRequest("POST", "/v1/chat/completions", [], body, Mark(key)))
     answer = json.loads(b"".join([chunk async for chunk in response.chunks]))

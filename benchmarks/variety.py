@@ -8,17 +8,14 @@
 import argparse
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import llm_label_transformers
 import torch
-from llm_label_transformers.watermark import watermarking_config
+from llm_label_transformers import EMBEDDED, watermarking_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_label.watermark.keyring import Key, Spec
 
-EMBEDDED = Path(next(iter(llm_label_transformers.__path__))) / "model"
 KEY = Key.new("benchmark", bytes(range(32)), Spec())
 CONFIGS: dict[str, Any] = {
     "no watermark": None,

@@ -13,8 +13,8 @@ import torch
 from llm_label_transformers import EMBEDDED, watermarking_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm_label import Detector, Key, Keyring, Spec
-from llm_label.watermark.keyring import tokenizer_digest
+from llm_label import Detector, Key, Keyring
+from llm_label.keyfile import tokenizer_spec
 
 torch.set_num_threads(1)  # one token of a model this small is less work than waking a second thread
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else EMBEDDED
@@ -22,9 +22,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 
 # A key knows the tokenizer it is for; `llm-label keys new` makes one on disk.
-file = folder / "tokenizer.json"
-spec = Spec(tokenizer=tokenizer_digest(file.read_bytes()), tokenizer_path=str(file))
-key = Key.new("example", secrets.token_bytes(32), spec)
+key = Key.new("example", secrets.token_bytes(32), tokenizer_spec(folder / "tokenizer.json"))
 
 inputs = tokenizer("The picture is", return_tensors="pt", add_special_tokens=False)
 output = model.generate(

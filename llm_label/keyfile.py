@@ -1,14 +1,39 @@
-"""The keyring on disk: read with its mode checked, written so that only its owner can read it."""
+"""Keyrings and tokenizers on disk: which ring is meant, read with its mode checked, written for its owner alone."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from llm_label.errors import KeyringError
-from llm_label.settings import read_private
-from llm_label.watermark.keyring import Keyring
+from llm_label.settings import Settings, default_keyring, read_private
+from llm_label.watermark.keyring import Keyring, Spec, tokenizer_digest
 
-__all__ = ["read_keyring", "write_keyring"]
+__all__ = ["digest_of", "keyring_path", "load_keyring", "read_keyring", "tokenizer_spec", "write_keyring"]
+
+
+def keyring_path(settings: Settings, given: Path | None = None) -> Path:
+    """Name the ring that is meant: the one given, the one of the settings, or the user's own."""
+    return given or settings.watermark.keyring or default_keyring()
+
+
+def load_keyring(settings: Settings, given: Path | None = None) -> Keyring:
+    """Read the ring that is meant; the user's own need not be there. Raises KeyringError."""
+    path = keyring_path(settings, given)
+    named = given is not None or settings.watermark.keyring is not None
+    return read_keyring(path) if named or path.exists() else Keyring()
+
+
+def digest_of(tokenizer: Path) -> str:
+    """Digest a tokenizer.json. Raises KeyringError."""
+    try:
+        return tokenizer_digest(tokenizer.read_bytes())
+    except OSError as error:
+        raise KeyringError(f"tokenizer {tokenizer} cannot be read: {error.strerror or error}") from error
+
+
+def tokenizer_spec(tokenizer: Path, **more: str) -> Spec:
+    """Return the spec of a key for the model with this tokenizer.json. Raises KeyringError."""
+    return Spec(tokenizer=digest_of(tokenizer), tokenizer_path=str(tokenizer.resolve()), **more)  # type: ignore[arg-type]
 
 
 def read_keyring(path: Path) -> Keyring:

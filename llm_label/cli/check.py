@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llm_label.errors import SettingsError
+from llm_label.keyfile import load_keyring
 from llm_label.policy import Policy
 from llm_label.settings import Settings, default_audit, load
 
@@ -19,11 +20,11 @@ __all__ = ["check"]
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def check(config: Path | None, as_json: bool) -> int:
     """Validate the settings and print the effective policy."""
-    from llm_label.proxy.server import admin_token, check_tokenizer, keyring, marking_key
+    from llm_label.proxy.server import admin_token, check_tokenizer, marking_key
     from llm_label.proxy.upstream import connect
 
     settings = load(config)
-    key = marking_key(settings, keyring(settings))
+    key = marking_key(settings, load_keyring(settings))
     upstream = connect(settings.upstreams[0])
     check_tokenizer(key, upstream.tokenizer)
     admin_token(settings)

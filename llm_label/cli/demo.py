@@ -72,41 +72,30 @@ def demo(keep: bool, as_json: bool) -> int:
     return 0 if all(all(marks.values()) for marks in found) else 1
 
 
-@contextlib.contextmanager
-def _proxy(scratch: Path) -> Iterator[tuple[str, Path]]:
-    """Run `llm-label serve` with a fresh key for the embedded model."""
-    from llm_label.keyfile import write_keyring
+def _new_keyring(scratch: Path) -> Path:
+    """Write a ring with one fresh key for the embedded model."""
+    from llm_label.keyfile import tokenizer_spec, write_keyring
     from llm_label.proxy.upstream import connect
     from llm_label.settings import UpstreamSettings
-    from llm_label.watermark.keyring import Key, Keyring, Spec, tokenizer_digest
+    from llm_label.watermark.keyring import Key, Keyring
 
     tokenizer = connect(UpstreamSettings(url="local:")).tokenizer
     if tokenizer is None:
         raise UpstreamError("the embedded model has no tokenizer.json; reinstall llm-label-transformers")
-    spec = Spec(tokenizer=tokenizer_digest(tokenizer.read_bytes()), tokenizer_path=str(tokenizer))
-    ring = scratch / "keyring.json"
-    write_keyring(ring, Keyring((Key.new("demo", secrets.token_bytes(32), spec),)))
-    options = [
-        "--port",
-        "0",
-        "--provider",
-        PROVIDER,
-        "--keyring",
-        str(ring),
-        "--key",
-        "demo",
-        "--upstream",
-        "local:",
-    ]
+    path = scratch / "keyring.json"
+    write_keyring(path, Keyring((Key.new("demo", secrets.token_bytes(32), tokenizer_spec(tokenizer)),)))
+    return path
+
+
+@contextlib.contextmanager
+def _proxy(scratch: Path) -> Iterator[tuple[str, Path]]:
+    """Run `llm-label serve`; give its address and its keyring."""
+    ring = _new_keyring(scratch)
+    options = {"port": "0", "provider": PROVIDER, "keyring": str(ring), "key": "demo", "upstream": "local:"}
+    command = [sys.executable, "-m", "llm_label", "serve", *(f"--{name}={value}" for name, value in options.items())]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("LLM_LABEL_")}
     environ["LLM_LABEL_AUDIT_PATH"] = str(scratch / "audit.sqlite3")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llm_label", "serve", *options],
-        env=environ,
-        cwd=scratch,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = subprocess.Popen(command, env=environ, cwd=scratch, stdout=subprocess.PIPE, text=True)
     try:
         first = process.stdout.readline() if process.stdout else ""
         if not first.startswith("llm-label: http"):

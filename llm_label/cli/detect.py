@@ -67,17 +67,13 @@ def detect(files: tuple[str, ...], keyring: Path | None, alpha: float | None, de
 
 def _detector(keyring: Path | None, alpha: float | None) -> "Detector":
     # numpy and the readers load here, so that --help and the other commands start without them
-    from llm_label.keyfile import read_keyring
+    from llm_label.keyfile import load_keyring
     from llm_label.labels.wording import all_wordings
-    from llm_label.settings import default_keyring, load
+    from llm_label.settings import load
     from llm_label.verify.detector import ALPHA, Detector
-    from llm_label.watermark.keyring import Keyring
 
     settings = load(None)
-    path = keyring or settings.watermark.keyring
-    if path is None and default_keyring().exists():
-        path = default_keyring()
-    ring = Keyring() if path is None else read_keyring(path)
+    ring = load_keyring(settings, keyring)
     known = all_wordings() | frozenset(settings.labels.texts.values())
     return Detector(ring, known, ALPHA if alpha is None else alpha)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from llm_label.errors import InputError, KeyringError
-from llm_label.keyfile import read_keyring, write_keyring
-from llm_label.settings import default_keyring, load, read_private
-from llm_label.watermark.keyring import VARIETIES, Key, Keyring, Spec, tokenizer_digest
+from llm_label.keyfile import keyring_path, read_keyring, tokenizer_spec, write_keyring
+from llm_label.settings import load, read_private
+from llm_label.watermark.keyring import VARIETIES, Key, Keyring, Spec
 from llm_label.watermark.schemes import SCHEMES
 
 __all__ = ["keys"]
@@ -38,10 +38,10 @@ def keys() -> None:
 @_keyring
 def new(id: str, tokenizer: str, scheme: str, variety: str, import_vllm: Path | None, keyring: Path | None) -> None:
     """Add a key to the ring (made if there is none) and print its fingerprint."""
-    path = keyring or load(None).watermark.keyring or default_keyring()
+    path = keyring_path(load(None), keyring)
     ring = read_keyring(path) if path.exists() else Keyring()
     file = _tokenizer_file(tokenizer)
-    spec = Spec(scheme=scheme, variety=variety, tokenizer=_digest(file), tokenizer_path=str(file.resolve()))
+    spec = tokenizer_spec(file, scheme=scheme, variety=variety)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if import_vllm:
         key = Key.imported(id, _number(import_vllm), spec, today)
@@ -83,7 +83,7 @@ def show(id: str, reveal: bool, for_auditor: bool, keyring: Path | None) -> None
 
 
 def _read(keyring: Path | None) -> Keyring:
-    path = keyring or load(None).watermark.keyring or default_keyring()
+    path = keyring_path(load(None), keyring)
     if not path.exists():
         raise InputError(f"there is no keyring at {path}; make one with: llm-label keys new ID --tokenizer PATH")
     return read_keyring(path)
@@ -110,13 +110,6 @@ def _tokenizer_file(given: str) -> Path:
         return found
     path = Path(given)
     return path / "tokenizer.json" if path.is_dir() else path
-
-
-def _digest(file: Path) -> str:
-    try:
-        return tokenizer_digest(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"tokenizer {file} cannot be read: {error.strerror or error}") from error
 
 
 def _number(path: Path) -> int:

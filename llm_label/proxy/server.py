@@ -20,13 +20,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llm_label.audit.log import Log
 from llm_label.audit.store import Store
 from llm_label.errors import KeyringError, SettingsError
-from llm_label.keyfile import read_keyring
+from llm_label.keyfile import digest_of, load_keyring
 from llm_label.policy import Policy
 from llm_label.proxy.app import Proxy
 from llm_label.proxy.upstream import Upstream, connect
-from llm_label.settings import Settings, default_audit, default_keyring, read_private
+from llm_label.settings import Settings, default_audit, read_private
 from llm_label.verify.detector import Detector
-from llm_label.watermark.keyring import Key, Keyring, tokenizer_digest
+from llm_label.watermark.keyring import Key, Keyring
 
 __all__ = ["Parts", "build", "request_factory", "serve"]
 
@@ -46,7 +46,7 @@ class Parts:
 
 def build(settings: Settings) -> Parts:
     """Check the settings as a whole and build a worker. Raises LabelError with one line."""
-    ring = keyring(settings)
+    ring = load_keyring(settings)
     key = marking_key(settings, ring)
     upstream = connect(settings.upstreams[0])
     check_tokenizer(key, upstream.tokenizer)
@@ -57,14 +57,6 @@ def build(settings: Settings) -> Parts:
     log = Log(store)
     detector = Detector(ring, policy.known)
     return Parts(Proxy(settings, policy, upstream, log, key, detector, token), policy, upstream, log)
-
-
-def keyring(settings: Settings) -> Keyring:
-    """Read the ring the settings name, or the user's own; without a file there are no keys."""
-    path = settings.watermark.keyring
-    if path is not None:
-        return read_keyring(path)
-    return read_keyring(default_keyring()) if default_keyring().exists() else Keyring()
 
 
 def marking_key(settings: Settings, ring: Keyring) -> Key | None:
@@ -82,7 +74,7 @@ def check_tokenizer(key: Key | None, tokenizer: Path | None) -> None:
     """Refuse a key made for another tokenizer than the upstream's: its mark could never be read again."""
     if key is None or tokenizer is None or key.spec.tokenizer is None:
         return
-    digest = tokenizer_digest(tokenizer.read_bytes())
+    digest = digest_of(tokenizer)
     if digest != key.spec.tokenizer:
         raise KeyringError(
             f"key {key.id!r} is for tokenizer {key.spec.tokenizer[:19]}…, but the upstream's {tokenizer} is "

@@ -16,15 +16,14 @@ from llm_label_transformers import EMBEDDED
 
 from llm_label import Detector, Key, Keyring, Spec
 from llm_label.errors import KeyringError
-from llm_label.keyfile import write_keyring
+from llm_label.keyfile import tokenizer_spec, write_keyring
 from llm_label.labels.labeler import strip
 from llm_label.labels.wording import all_wordings
 from llm_label.verify.findings import WatermarkTest
-from llm_label.watermark.keyring import tokenizer_digest
 from tests.proxy.running import Running, proxy
 
 TOKENIZER = EMBEDDED / "tokenizer.json"
-SPEC = Spec(tokenizer=tokenizer_digest(TOKENIZER.read_bytes()), tokenizer_path=str(TOKENIZER))
+SPEC = tokenizer_spec(TOKENIZER)
 KEY = Key.new("test", bytes(range(32)), SPEC)
 OTHER = Key.new("other", bytes(range(1, 33)), SPEC)
 ASK: dict[str, Any] = {

@@ -60,8 +60,17 @@ def test_text_parts_are_joined_by_line_breaks() -> None:
 
 
 def test_fields_that_ask_for_nothing_are_accepted() -> None:
-    parse(tools=[], tool_choice="none", response_format={"type": "text"}, logprobs=False, logit_bias={})
-    parse(frequency_penalty=0, presence_penalty=0.0, user="someone", metadata={"a": "b"}, store=False, model="any")
+    plain = parse()
+    empty = {
+        "tools": [],
+        "tool_choice": "none",
+        "response_format": {"type": "text"},
+        "logprobs": False,
+        "logit_bias": {},
+    }
+    assert parse(**empty) == plain
+    other = {"user": "someone", "metadata": {"a": "b"}, "store": False, "model": "any"}
+    assert parse(frequency_penalty=0, presence_penalty=0.0, **other) == plain
 
 
 @pytest.mark.parametrize(

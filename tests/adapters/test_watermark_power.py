@@ -5,7 +5,6 @@ All prompts, keys and seeds are fixed, so a run repeats itself on one machine an
 
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from tokenizers import Tokenizer
 torch = pytest.importorskip("torch", reason="the transformers adapter needs torch")
 transformers = pytest.importorskip("transformers", reason="the transformers adapter needs transformers")
 
-import llm_label_transformers  # after the skip
-from llm_label_transformers.watermark import watermarking_config
+from llm_label_transformers import EMBEDDED, watermarking_config
 
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import decision, scan
@@ -23,7 +21,6 @@ from tests.testdata import documents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-MODEL = Path(next(iter(llm_label_transformers.__path__))) / "model"
 NEW_TOKENS = 200
 BATCH = 20
 OTHER = Key.new("other", bytes(32), Spec())
@@ -48,19 +45,15 @@ def key_number(n: int) -> Key:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    if not (MODEL / "model.safetensors").exists():
-        pytest.skip(f"the embedded model is not in {MODEL.name}/")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    yield transformers.AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    if not (MODEL / "tokenizer.json").exists():
-        pytest.skip(f"the embedded model is not in {MODEL.name}/")
-    return Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    return Tokenizer.from_file(str(EMBEDDED / "tokenizer.json"))
 
 
 def prompts(language: str) -> list[str]:
@@ -70,7 +63,7 @@ def prompts(language: str) -> list[str]:
 
 def texts_of(model: Any, asked: list[str], key: Key, seed: int) -> list[str]:
     """Sample one batch at temperature 1 and top-p 0.95; return what a reader would copy."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL, padding_side="left")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED, padding_side="left")
     chats = [[{"role": "user", "content": text}] for text in asked]
     inputs = tokenizer.apply_chat_template(
         chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
