@@ -47,6 +47,16 @@ def test_streams_carry_marks_and_nothing_else_changes(positions: tuple[str, ...]
     assert labelled > 50
 
 
+def test_every_stream_may_come_one_byte_at_a_time() -> None:
+    policy = marking.policy(positions=("start", "middle", "end"))
+    streams = recorded.chat(stream=True)
+    assert len(streams) > 90
+    for exchange, body in streams:
+        view = view_of(exchange)
+        bytewise = [body[at : at + 1] for at in range(len(body))]
+        assert marking.stream(bytewise, policy, view) == marking.stream([body], policy, view), exchange["id"]
+
+
 def test_short_streams_keep_the_law_at_every_byte() -> None:
     policy = marking.policy(positions=("start", "middle", "end"), middle_after=20)
     short = [(e, b) for e, b in recorded.chat(stream=True) if len(b) <= 1500]
