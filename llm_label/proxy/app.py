@@ -16,17 +16,19 @@ from aiohttp import web
 from llm_label.audit.log import Log
 from llm_label.errors import ClientError, LabelError, NotOffered, Stopping, TooLarge
 from llm_label.policy import Policy, RequestView
-from llm_label.proxy.exchange import Exchange, error_body
+from llm_label.proxy.exchange import Exchange
 from llm_label.proxy.guard import read_body
 from llm_label.proxy.jsonspan import loads
 from llm_label.proxy.surfaces import chat
+from llm_label.proxy.surfaces.reading import error_body
+from llm_label.proxy.surfaces.surface import Surface
 from llm_label.proxy.upstream import Upstream, UpstreamRequest, forwarded
 from llm_label.settings import Settings
 from llm_label.watermark.keyring import Key
 
 __all__ = ["Detect", "Proxy"]
 
-SURFACES = {chat.PATH: chat}
+SURFACES: dict[str, Surface] = {chat.PATH: chat}
 
 # Routes of data, not of generated text (method, path). Images and speech are other modalities.
 # A model's name may hold slashes; what an upstream could read as another path (`..`, `//`, `%2e`, `;`) is no name.
@@ -83,12 +85,12 @@ class Proxy:
         try:
             return await self._route(request)
         except LabelError as error:
-            answer = _error(error)
+            answer = _error(request, error)
         except ConnectionError:
             answer = web.Response(status=499)  # the client is gone; nobody reads this
         except Exception:
             logger.exception("request failed: %s %s", request.method, request.path)
-            answer = _error(LabelError("llm-label failed on this request; see its log"))
+            answer = _error(request, LabelError("llm-label failed on this request; see its log"))
         if request.writer.output_size:  # an answer has begun, and a second one would land inside it
             request.protocol.force_close()
         return answer
@@ -107,7 +109,7 @@ class Proxy:
             f"text is served at {', '.join('POST ' + path for path in SURFACES)}"
         )
 
-    async def _generate(self, request: web.BaseRequest, surface: Any) -> web.StreamResponse:
+    async def _generate(self, request: web.BaseRequest, surface: Surface) -> web.StreamResponse:
         server = self._settings.server
         raw = await self._body(request)
         work = (raw, surface, server.max_depth, self._policy)
@@ -177,7 +179,7 @@ class Proxy:
         return web.json_response(verdict)
 
 
-def _understand(raw: bytes, surface: Any, max_depth: int, policy: Policy) -> tuple[RequestView, bytes]:
+def _understand(raw: bytes, surface: Surface, max_depth: int, policy: Policy) -> tuple[RequestView, bytes]:
     """Return what policy may know of a request, and its body without labels of ours."""
     body = read_body(raw, max_depth)
     return surface.view(body), surface.clean(raw, body, policy.known)
@@ -193,5 +195,8 @@ def _submitted(raw: bytes) -> bytes | str:
     return raw
 
 
-def _error(error: LabelError) -> web.Response:
-    return web.json_response(error_body(error), status=error.status)
+def _error(request: web.BaseRequest, error: LabelError) -> web.Response:
+    """Answer with an error in the shape that clients of this route raise on."""
+    surface = SURFACES.get(request.path)
+    body = surface.error_body(error) if surface else error_body(error)
+    return web.json_response(body, status=error.status)

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Iterable
-from types import ModuleType
 from typing import Any
 
 from aiohttp import web
@@ -20,12 +19,12 @@ from llm_label.errors import LabelError, MarkError, Stopping, UpstreamError
 from llm_label.metadata.aigc import Record
 from llm_label.policy import Plan, Policy, RequestView, Skipped, decide
 from llm_label.proxy import sse
-from llm_label.proxy.jsonspan import dumps
 from llm_label.proxy.notice import Notice
+from llm_label.proxy.surfaces.surface import Surface
 from llm_label.proxy.upstream import Headers, Mark, Upstream, UpstreamRequest, UpstreamResponse
 from llm_label.watermark.keyring import Key
 
-__all__ = ["Exchange", "error_body"]
+__all__ = ["Exchange"]
 
 RESULTS: dict[str, Result] = {
     "upstream_truncated": "truncated",
@@ -49,7 +48,7 @@ class Exchange:
 
     def __init__(
         self,
-        surface: ModuleType,
+        surface: Surface,
         view: RequestView,
         policy: Policy,
         content_id: str,
@@ -235,14 +234,11 @@ class Exchange:
     def _broken_off(self, error: LabelError) -> bytes:
         """Return the end of a stream that cannot go on: what is pending, then an error that SDKs raise."""
         if self.untouched or self._opened:  # the bytes so far may end in the middle of an event
-            return b"\n\n" + sse.frame(dumps(error_body(error)))
+            return b"\n\n" + self.answer.error_frame(error)
         pending = b""
         with contextlib.suppress(Exception):  # our own mistake must not hide the error from the client
             pending = self.answer.flush()
-        body = error_body(error)
-        if self.answer.body_field:
-            body["llm_label"] = self.notice.happened(self.answer.outcome())
-        return pending + sse.frame(dumps(body))
+        return pending + self.answer.error_frame(error)
 
     def _broken(self) -> LabelError:
         """Log our own mistake; its client learns only that there was one."""
@@ -284,11 +280,6 @@ class Exchange:
             entry.watermark_applied = watermark["key"]
         entry.watermark_skipped = watermark["skipped"]
         log.put(entry)
-
-
-def error_body(error: LabelError) -> dict[str, Any]:
-    """Return the OpenAI-style error object, which every SDK can raise on."""
-    return {"error": {"message": str(error), "type": error.kind, "param": None, "code": error.code}}
 
 
 def _stopping() -> LabelError:

@@ -1,4 +1,4 @@
-"""Build the marking side of a chat answer without a server, for tests."""
+"""Build the marking side of an answer without a server, for tests."""
 
 import random
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from llm_label.policy import Policy, RequestView, decide
 from llm_label.proxy.notice import Notice
 from llm_label.proxy.sse import Parser
 from llm_label.proxy.surfaces import chat
+from llm_label.proxy.surfaces.surface import Answering, Surface
 from llm_label.settings import parse
 
 CONTENT_ID = "0" * 32
@@ -19,11 +20,13 @@ def policy(**labels: Any) -> Policy:
     return Policy.of(parse(tree), upstream_watermarks=False)
 
 
-def answer(policy: Policy, view: RequestView | None = None, *, body_field: bool = True) -> chat.Answer:
-    view = view or RequestView("chat")
+def answer(
+    policy: Policy, view: RequestView | None = None, *, body_field: bool = True, surface: Surface = chat
+) -> Answering:
+    view = view or RequestView(surface.NAME)
     plan = decide(view, policy)
     notice = Notice(CONTENT_ID, Record.produced(policy.producer, CONTENT_ID), plan, None, policy.id)
-    return chat.Answer(plan, notice, view.n, body_field)
+    return surface.Answer(plan, notice, view.n, body_field)
 
 
 def stream(chunks: Iterable[bytes], policy: Policy, view: RequestView | None = None, **more: Any) -> bytes:

@@ -11,20 +11,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_label.errors import ClientError, UpstreamError
+from llm_label.errors import ClientError, LabelError, UpstreamError
 from llm_label.labels.history import clean_text
 from llm_label.labels.labeler import Labeler
 from llm_label.labels.wording import POSITIONS
 from llm_label.policy import Plan, RequestView, Skipped
-from llm_label.proxy.jsonspan import Editor, dumps, loads
+from llm_label.proxy.jsonspan import Editor, dumps
 from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.sse import Event, frame
-from llm_label.proxy.surfaces.choice import Choice, Delta, answered, calls, malformed, reason, texts
+from llm_label.proxy.surfaces.choice import Choice, Delta, answered, calls, reason, texts
+from llm_label.proxy.surfaces.reading import FIELD, error_body, malformed, read
 
-__all__ = ["PATH", "Answer", "clean", "view"]
+__all__ = ["NAME", "PATH", "Answer", "clean", "error_body", "view"]
+
+NAME = "chat"
 
 PATH = "/v1/chat/completions"
-FIELD = "llm_label"
 
 # Request fields of OpenAI, vLLM, SGLang, llama.cpp and Ollama that make the answer something a program parses.
 STRUCTURED = frozenset((
@@ -48,7 +50,7 @@ def view(body: Mapping[str, Any]) -> RequestView:
     model = body.get("model")
     last = messages[-1] if messages else {}
     return RequestView(
-        surface="chat",
+        surface=NAME,
         model=model if isinstance(model, str) else None,
         stream=body.get("stream") is True,
         n=n if isinstance(n, int) and n > 0 else 1,
@@ -92,7 +94,7 @@ class Answer:
 
     def whole(self, raw: bytes) -> bytes:
         """Return the JSON answer with its marks."""
-        body = _read(raw)
+        body = read(raw)
         editor = Editor(raw)
         self.failed = bool(body.get("error"))
         choices = body.get("choices")
@@ -130,6 +132,13 @@ class Answer:
     def flush(self) -> bytes:
         """Return pending text and labels of a stream that breaks off; the error frame comes after it."""
         return b"" if self.ended else self._flush()
+
+    def error_frame(self, error: LabelError) -> bytes:
+        """Return an error as an event of the stream: SDKs raise it."""
+        body = error_body(error)
+        if self.body_field:
+            body[FIELD] = self.notice.happened(self.outcome())
+        return frame(dumps(body))
 
     def outcome(self) -> Outcome:
         """Say what really happened so far."""
@@ -172,7 +181,7 @@ class Answer:
 
     def _chunk(self, event: Event) -> bytes:
         data = event.data or b""
-        body = _read(data)
+        body = read(data)
         if (simple := _simple(body)) and not self._first and self._template.get("id"):
             return self._simple_chunk(event, *simple)
         editor = Editor(data)
@@ -303,16 +312,6 @@ def _delta(choice: Any) -> Mapping[str, Any]:
     if choice.get("text") and not delta and not message:
         raise malformed("a choice with text but without a delta")
     return delta
-
-
-def _read(raw: bytes) -> dict[str, Any]:
-    try:
-        body = loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise malformed("something that is not JSON") from error
-    if not isinstance(body, dict):
-        raise malformed("JSON that is not an object")
-    return body
 
 
 def _copied(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_label.errors import UpstreamError
 from llm_label.labels.labeler import Labeler
 from llm_label.policy import Skipped
 from llm_label.proxy.jsonspan import Editor, Path
+from llm_label.proxy.surfaces.reading import malformed
 
-__all__ = ["Choice", "Delta", "answered", "calls", "malformed", "reason", "texts"]
+__all__ = ["Choice", "Delta", "answered", "calls", "reason", "texts"]
 
 TEXT_PARTS = (None, "text", "output_text")  # types of content parts that people read; reasoning is another
 
@@ -144,7 +144,3 @@ def reason(choice: Mapping[str, Any]) -> str | None:
     """Return the finish_reason; some servers write `""` or `"null"` while there is none."""
     given = choice.get("finish_reason")
     return given if isinstance(given, str) and given not in ("", "null") else None
-
-
-def malformed(what: str) -> UpstreamError:
-    return UpstreamError(f"the upstream sent {what}", code="upstream_malformed")
