@@ -8,16 +8,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from llm_label.errors import SettingsError
 
 __all__ = ["FIELDS", "KEY", "Reading", "Record", "fits_charset", "loads", "read"]
 
 KEY = "AIGC"
+FIELDS = (
+    "Label", "ContentProducer", "ProduceID", "ReservedCode1", "ContentPropagator", "PropagateID", "ReservedCode2",
+)  # fmt: skip
 LABELS = ("1", "2", "3")  # is, may be, suspected (clause c)
 MAY_BE_EMPTY = ("ReservedCode1", "ReservedCode2")
 SHOWN = 8  # unknown fields named in full
@@ -27,58 +30,38 @@ LIMIT = 64 * 1024  # characters of a record given as JSON text; a sealed one has
 _CHARSET = re.compile(r"[\x21-\x5B\x5D-\x7E]*")
 
 
-class Record(BaseModel):
-    """Hold the seven fields; building one checks every value and raises SettingsError."""
+class Record(NamedTuple):
+    """Hold the seven fields, as they are: `problems` says what is wrong with them, and the writer refuses it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    label: str = Field(alias="Label")
-    content_producer: str = Field(alias="ContentProducer")
-    produce_id: str = Field(alias="ProduceID")
-    reserved_code1: str = Field(alias="ReservedCode1")
-    content_propagator: str = Field(alias="ContentPropagator")
-    propagate_id: str = Field(alias="PropagateID")
-    reserved_code2: str = Field(alias="ReservedCode2")
-
-    @field_validator("*")
-    @classmethod
-    def _check(cls, value: str, info: ValidationInfo) -> str:
-        name = cls.model_fields[str(info.field_name)].alias or ""
-        if problem := _problem(name, value):
-            raise SettingsError(problem)
-        return value
+    label: str
+    content_producer: str
+    produce_id: str
+    reserved_code1: str
+    content_propagator: str
+    propagate_id: str
+    reserved_code2: str
 
     @classmethod
     def produced(cls, producer: str, content_id: str) -> "Record":
-        """Write the record of fresh content; its first propagator is the producer (note 1)."""
+        """Write the record of fresh content; its first propagator is the producer (note 1). Raises SettingsError."""
         for name, value in (("ContentProducer", producer), ("ProduceID", content_id)):
             if problem := _problem(name, value):
                 raise SettingsError(problem)
-        # Checked just above; made for every answer, and validating all seven takes twice as long.
-        return cls.model_construct(
-            label="1",
-            content_producer=producer,
-            produce_id=content_id,
-            reserved_code1="",
-            content_propagator=producer,
-            propagate_id=content_id,
-            reserved_code2="",
-        )
+        return cls("1", producer, content_id, "", producer, content_id, "")
 
     def to_dict(self) -> dict[str, str]:
         """Return the seven fields under the standard's names, in its order."""
-        return self.model_dump(by_alias=True)
+        return dict(zip(FIELDS, self, strict=True))
 
     def to_json(self) -> str:
         """Return compact JSON of the seven fields. Raises SettingsError for a defective record."""
-        values = self.to_dict()
-        for name, value in values.items():
-            if problem := _problem(name, value):
-                raise SettingsError(problem)
-        return orjson.dumps(values).decode()
+        if problems := self.problems():
+            raise SettingsError(problems[0])
+        return orjson.dumps(self.to_dict()).decode()
 
-
-FIELDS: tuple[str, ...] = tuple(field.alias or "" for field in Record.model_fields.values())
+    def problems(self) -> list[str]:
+        """Name what clauses c) and j) say against its values."""
+        return [problem for name, value in zip(FIELDS, self, strict=True) if (problem := _problem(name, value))]
 
 
 @dataclass(frozen=True)
@@ -159,10 +142,7 @@ def _read_fields(pairs: list[tuple[str, Any]]) -> Reading:
         elif problem := _problem(name, values[name]):
             problems.append(problem)
     # Not validated: a record that breaks a rule is still shown as it was found.
-    fields: dict[str, Any] = {
-        field: values.get(name, "") for field, name in zip(Record.model_fields, FIELDS, strict=True)
-    }
-    return Reading(Record.model_construct(**fields), tuple(dict.fromkeys(problems)))
+    return Reading(Record(*(values.get(name, "") for name in FIELDS)), tuple(dict.fromkeys(problems)))
 
 
 def _text(name: str, value: object, problems: list[str]) -> str:
@@ -172,6 +152,7 @@ def _text(name: str, value: object, problems: list[str]) -> str:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
+@lru_cache(maxsize=256)  # a server writes the same producer into every record
 def _problem(name: str, value: str) -> str | None:
     """Name what clause c) or j) says against a value."""
     if name == "Label" and value not in LABELS:

@@ -35,6 +35,9 @@ class Notice:
     # asks the upstream: None when the watermark is in the tokens, else why not
     watermark_skipped: Callable[[], str | None] = field(default=lambda: None)
 
+    def __post_init__(self) -> None:
+        self._record = self.record.to_dict()
+
     def planned(self) -> dict[str, Any]:
         """Return the object of the first frame, before any text."""
         return self._body((), str(self.plan.label_skipped) if self.plan.label_skipped else None)
@@ -67,7 +70,7 @@ class Notice:
         labels = self.plan.labels
         return {
             "content_id": self.content_id,
-            "record": self.record.to_dict(),
+            "record": self._record,
             "label": {
                 "planned": list(labels.positions) if labels else [],
                 "applied": list(applied),

@@ -33,7 +33,7 @@ def test_first_propagator_is_the_producer_and_reserved_codes_are_empty() -> None
 
 
 def test_record_is_frozen() -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="can't set attribute"):
         Record.produced("ACME", "1").label = "2"  # type: ignore[misc]
 
 
@@ -60,13 +60,13 @@ def test_quote_is_written_escaped() -> None:
 @pytest.mark.parametrize("label", ["0", "4", "", "AIGC", "１"])
 def test_writer_refuses_labels_outside_the_three_states(label: str) -> None:
     with pytest.raises(SettingsError, match="Label is"):
-        Record.model_validate(fields(Label=label))
+        Record(*fields(Label=label).values()).to_json()
 
 
 @pytest.mark.parametrize("name", ["ContentProducer", "ProduceID", "ContentPropagator", "PropagateID"])
 def test_writer_refuses_empty_names_and_numbers(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is empty"):
-        Record.model_validate(fields(**{name: ""}))
+        Record(*fields(**{name: ""}).values()).to_json()
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -99,7 +99,7 @@ def test_reader_keeps_a_defective_record_and_names_the_defect(given: object, pro
     reading = read(given)
     assert reading.record is not None
     assert reading.record.label == label
-    reading.record.model_dump_json()  # whatever was read can be shown
+    json.dumps(reading.record.to_dict(), ensure_ascii=False).encode()  # whatever was read can be shown
     if problem:
         assert any(problem in found for found in reading.problems), reading.problems
 
