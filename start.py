@@ -14,8 +14,17 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 REQUIREMENTS = ("pyproject.toml", "constraints.txt", "adapters/transformers/pyproject.toml")
 PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "adapters/transformers"]
-CLIENT_VENV = ROOT / ".venv-openai2"
-USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | env"
+# command -> environment, packages beside our own, tests
+ASIDE: dict[str, tuple[str, list[str], list[str]]] = {
+    # the 2.x line of the openai client has another HTTP stack
+    "test-openai2": (".venv-openai2", ["openai>=2,<3"], ["tests/proxy/test_app.py", "tests/proxy/test_replay.py"]),
+    "test-litellm": (
+        ".venv-litellm",
+        ["-e", "adapters/litellm[bedrock]"],
+        [f"tests/adapters/test_litellm_{name}.py" for name in ("request", "upstream", "recordings")],
+    ),
+}
+USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | test-litellm | env"
 
 
 def say(text: str) -> None:
@@ -48,28 +57,29 @@ def prepare() -> None:
     say("the environment is ready")
 
 
-def test_old_client() -> int:
-    """Run the tests that use the openai client against its 2.x line, which has another HTTP stack."""
-    bin = CLIENT_VENV / BIN.name
-    if not (CLIENT_VENV / "llm-label.stamp").is_file():
-        say(f"creating {CLIENT_VENV.name} with openai 2.x")
-        run(sys.executable, "-m", "venv", str(CLIENT_VENV))
-        tools = ["openai>=2,<3", "pytest>=8.3", "pytest-timeout>=2.3"]
-        run(str(bin / "python"), "-m", "pip", "install", "--quiet", "--progress-bar=off", "-e", ".", *tools)
-        (CLIENT_VENV / "llm-label.stamp").touch()
-    say("running: pytest with openai 2.x")
-    tests = ["tests/proxy/test_app.py", "tests/proxy/test_replay.py"]
-    return subprocess.run([str(bin / "python"), "-m", "pytest", *tests], cwd=ROOT).returncode
+def test_aside(what: str, rest: list[str]) -> int:
+    """Run the tests that want other packages than the main environment has, in an environment of their own."""
+    name, packages, tests = ASIDE[what]
+    venv = ROOT / name
+    python = str(venv / BIN.name / "python")
+    if not (venv / "llm-label.stamp").is_file():
+        say(f"creating {name} with {packages[-1]}")
+        run(sys.executable, "-m", "venv", str(venv))
+        tools = ["pytest>=8.3", "pytest-timeout>=2.3"]
+        run(python, "-m", "pip", "install", "--quiet", "--progress-bar=off", "-e", ".", *packages, *tools)
+        (venv / "llm-label.stamp").touch()
+    say(f"running: pytest in {name}")
+    return subprocess.run([python, "-m", "pytest", *tests, *rest], cwd=ROOT).returncode
 
 
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is told it with
         sys.exit(f"start.py: Python {sys.version.split()[0]} was given, 3.11 or newer is needed")
     what, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if what not in ("demo", "test", "test-openai2", "env"):
+    if what not in ("demo", "test", "env", *ASIDE):
         sys.exit(USAGE)
-    if what == "test-openai2":
-        sys.exit(test_old_client())
+    if what in ASIDE:
+        sys.exit(test_aside(what, rest))
     prepare()
     if what == "demo":
         say("running: llm-label demo")

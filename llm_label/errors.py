@@ -5,6 +5,10 @@
     │   └── KeyringError   the operator's: keys, key files, tokenizers
     ├── InputError         whoever asked `detect`: the file or text cannot be judged
     ├── ClientError        the API client's: its request
+    │   ├── NotAuthorized  no key, or one that is not known
+    │   ├── NotAllowed     a choice that its key does not allow
+    │   ├── NotFound       a stored answer that was not given to this client
+    │   ├── WrongMethod
     │   ├── TooLarge
     │   └── NotOffered     a route or feature that no surface serves yet
     ├── Stopping           ours: the server is being stopped
@@ -23,12 +27,16 @@ __all__ = [
     "KeyringError",
     "LabelError",
     "MarkError",
+    "NotAllowed",
+    "NotAuthorized",
+    "NotFound",
     "NotOffered",
     "SettingsError",
     "Stopping",
     "TooLarge",
     "UpstreamError",
     "UpstreamTimeout",
+    "WrongMethod",
 ]
 
 
@@ -63,6 +71,27 @@ class ClientError(LabelError):
     status = 400
     kind = "invalid_request_error"
     code = "invalid_request"
+
+
+class NotAuthorized(ClientError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class NotAllowed(ClientError):
+    status = 403
+    kind = "permission_error"
+    code = "not_allowed"
+
+
+class NotFound(ClientError):
+    status = 404
+    code = "not_found"
+
+
+class WrongMethod(ClientError):
+    status = 405
+    code = "wrong_method"
 
 
 class TooLarge(ClientError):

@@ -10,21 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llm_label.errors import ClientError, MarkError, SettingsError
-from llm_label.labels.labeler import Labels
+from llm_label.errors import ClientError, MarkError, NotAllowed, SettingsError
+from llm_label.labels.labeler import Labeler, Labels
+from llm_label.labels.unless_json import UnlessJson
 from llm_label.labels.wording import LANGUAGES, POSITIONS, all_wordings, check_text, language_of, wording
 from llm_label.metadata.provider_code import check_producer
 from llm_label.metadata.provider_code import parse as parse_code
-from llm_label.settings import LabelSettings, ProviderSettings, Settings
+from llm_label.settings import LabelSettings, ProviderSettings, Settings, Structured, Traffic
 
-__all__ = ["Plan", "Policy", "RequestView", "Skipped", "decide"]
+__all__ = ["Caller", "Plan", "Policy", "RequestView", "Skipped", "decide"]
 
 
 class Skipped(StrEnum):
     """Why a mark is left out although nothing failed."""
 
     OFF = "off"  # the operator planned none
+    MACHINE = "machine"  # traffic that programs read: auxiliary calls, coding agents that parse the text
     STRUCTURED = "structured"  # JSON mode, schema or grammar: the text is parsed by a program
+    FILL_IN = "fill_in"  # the text goes into the middle of another: suffix or fill-in-the-middle markers
     TOOL_CALL = "tool_call"  # the turn holds a tool call and no prose
     REFUSAL = "refusal"  # the turn holds a refusal and no prose
     EMPTY = "empty"  # the turn holds no text
@@ -32,6 +35,19 @@ class Skipped(StrEnum):
     ERROR = "error"  # the upstream answered with an error, not with generated text
     GREEDY = "greedy"  # temperature 0 or beams: a distortion-free watermark has nothing to choose
     UPSTREAM = "upstream"  # this upstream gives us no hand in the choice of tokens
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is and what its answers get, as the operator wrote it down; the default is everybody."""
+
+    name: str | None = None
+    traffic: Traffic = "human"
+    positions: tuple[str, ...] | None = None  # None: the policy's
+    language: str | None = None  # None: the policy's
+    structured: Structured = "allow"  # which output that programs parse it may ask for
+    asked: str | None = None  # what its request header chose
+    withheld: frozenset[str] = frozenset(["x-llm-label-request"])  # request headers that stay here, in lower case
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,14 @@ class RequestView:
     stream: bool = False
     n: int = 1
     structured: bool = False  # JSON mode, JSON schema, grammar, regex
-    prefill: bool = False  # the last turn is the assistant's own beginning
+    json: bool = False  # structured, and JSON in any case
+    prefill: bool = False  # the answer continues a text, and cannot open with a label: it goes to the end
+    fill_in: bool = False  # the answer goes into the middle of a text
     greedy: bool = False
     prompt: str = ""  # the last user message, for the language of a start label
+    start: str | None = None  # that language, where it was decided before
+    caller: Caller = Caller()
+    guard: str = ""  # what the guard took out of the request, separated by spaces
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,13 @@ class Plan:
     watermark: str | None  # key id
     watermark_skipped: Skipped | None
     watermark_required: bool = False
+    otherwise: Labels | None = None  # for an answer that is not the JSON it was to be
+
+    def labeler(self) -> Labeler | None:
+        """Return what labels one text of the answer, None when there is nothing to add."""
+        if self.labels:
+            return Labeler(self.labels)
+        return UnlessJson(self.otherwise) if self.otherwise else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +121,7 @@ class Policy:
             producer=producer(settings.provider),
             texts=texts,
             positions=tuple(p for p in POSITIONS if p in labels.positions),
-            language=_known_language(labels.language),
+            language=known_language(labels.language, "labels.language"),
             middle_after=labels.middle_after,
             fail_open=labels.on_failure == "open",
             key=marks.key,
@@ -107,6 +135,7 @@ class Policy:
 
 def decide(view: RequestView, policy: Policy) -> Plan:
     """Plan the marks of one answer. Raises ClientError when a required one cannot be applied to this request."""
+    _check_structured(view)
     labels, label_skipped = _label(view, policy)
     skipped = _watermark_skipped(view, policy)
     if policy.watermark_required and skipped:
@@ -121,6 +150,7 @@ def decide(view: RequestView, policy: Policy) -> Plan:
         watermark=None if skipped else policy.key,
         watermark_skipped=skipped,
         watermark_required=policy.watermark_required,
+        otherwise=_labels(view, policy) if label_skipped == Skipped.STRUCTURED and view.json else None,
     )
 
 
@@ -147,30 +177,57 @@ def label_texts(labels: LabelSettings) -> dict[str, str]:
     return {lang: own[lang] if lang in own else wording(lang, labels.regimes) for lang in LANGUAGES}
 
 
-def _known_language(language: str) -> str:
+def known_language(language: str, where: str) -> str:
+    """Return the language. Raises SettingsError naming the known ones."""
     if language == "auto" or language in LANGUAGES:
         return language
-    raise SettingsError(f"labels.language: {language!r} is not known; known: auto, {', '.join(LANGUAGES)}")
+    raise SettingsError(f"{where}: {language!r} is not known; known: auto, {', '.join(LANGUAGES)}")
+
+
+def _check_structured(view: RequestView) -> None:
+    """Refuse output without a label where the operator wrote so. Raises NotAllowed."""
+    allowed = view.caller.structured
+    if not view.structured or allowed == "allow" or (allowed == "json" and view.json):
+        return
+    who = f" to client {view.caller.name!r}" if view.caller.name else ""
+    served = "JSON mode and JSON schemas are" if allowed == "json" else "text is"
+    raise NotAllowed(
+        f"structured output of this kind is not served{who}: it carries no label; {served} served",
+        code="structured_refused",
+    )
 
 
 def _label(view: RequestView, policy: Policy) -> tuple[Labels | None, Skipped | None]:
-    if not policy.positions:
+    if not _positions(view, policy):
         return None, Skipped.OFF
+    if view.caller.traffic == "machine":
+        return None, Skipped.MACHINE
     if view.structured:
         return None, Skipped.STRUCTURED
+    if view.fill_in:
+        return None, Skipped.FILL_IN
+    return _labels(view, policy), None
+
+
+def _positions(view: RequestView, policy: Policy) -> tuple[str, ...]:
+    return policy.positions if view.caller.positions is None else view.caller.positions
+
+
+def _labels(view: RequestView, policy: Policy) -> Labels:
     # A reply that continues the assistant's own sentence cannot open with a label: it goes to the end.
-    positions = ("end",) if view.prefill else policy.positions
+    positions = ("end",) if view.prefill else _positions(view, policy)
     wanted = (positions, *_languages(view, policy))
     if wanted not in policy._plans:
         positions, start, rest = wanted
         policy._plans[wanted] = Labels(positions, policy.texts, start, rest, policy.middle_after, policy.known)
-    return policy._plans[wanted], None
+    return policy._plans[wanted]
 
 
 def _languages(view: RequestView, policy: Policy) -> tuple[str, str | None]:
-    if policy.language != "auto":
-        return policy.language, policy.language
-    return language_of(view.prompt) or "zh", None
+    language = view.caller.language or policy.language
+    if language != "auto":
+        return language, language
+    return view.start or language_of(view.prompt) or "zh", None
 
 
 def _watermark_skipped(view: RequestView, policy: Policy) -> Skipped | None:
@@ -183,6 +240,8 @@ def _watermark_skipped(view: RequestView, policy: Policy) -> Skipped | None:
 
 def _fingerprint(settings: Settings) -> str:
     shown = settings.model_dump(mode="json", include={"provider", "labels", "watermark"})
+    if settings.clients:  # a new key changes no policy
+        shown["clients"] = [client.model_dump(mode="json", exclude={"key_sha256"}) for client in settings.clients]
     shown["watermark"].pop("keyring")  # where the file lies is no part of the policy
     digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
     return f"{'+'.join(settings.labels.regimes)}-{digest[:8]}"

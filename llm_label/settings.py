@@ -11,18 +11,22 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from llm_label.errors import KeyringError, SettingsError
 
 __all__ = [
     "AuditSettings",
+    "ClientSettings",
     "LabelSettings",
     "ProviderSettings",
     "ServerSettings",
     "Settings",
+    "Structured",
+    "Traffic",
     "UpstreamSettings",
     "WatermarkSettings",
     "load",
@@ -34,6 +38,23 @@ PREFIX = "LLM_LABEL_"
 DEFAULT_FILE = "llm-label.toml"
 NOT_SETTINGS = {"LLM_LABEL_CONFIG", "LLM_LABEL_TEST_DATA"}  # ours, but not keys of the file
 
+# kind of mistake -> what to say, where pydantic speaks of its own types
+PLAIN = {
+    "tuple_type": "a list in [brackets] is expected",
+    "dict_type": "a table is expected",
+    "model_type": "a table is expected",
+    "int_parsing": "a whole number is expected",
+    "int_type": "a whole number is expected",
+    "float_parsing": "a number is expected",
+    "float_type": "a number is expected",
+    "bool_parsing": "true or false is expected",
+    "bool_type": "true or false is expected",
+    "string_type": 'a text in "quotes" is expected',
+    "too_short": "must not be empty",
+    "missing": "is missing",
+    "string_pattern_mismatch": "must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit",
+}
+
 PATHS = (
     ("watermark", "keyring"),
     ("audit", "path"),
@@ -43,6 +64,9 @@ PATHS = (
 
 Regime = Literal["cn", "eu", "kr", "none"]
 Position = Literal["start", "middle", "end"]
+Traffic = Literal["human", "machine"]
+Structured = Literal["allow", "json", "refuse"]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 
 
 class _Section(BaseModel):
@@ -63,6 +87,7 @@ class LabelSettings(_Section):
     texts: dict[str, str] = {}  # language -> the operator's own wording
     middle_after: int = Field(default=400, ge=1, le=1_000_000)  # characters
     on_failure: Literal["closed", "open"] = "closed"
+    structured: Structured = "allow"  # output that programs parse: it carries no label, and JSON can be checked
 
 
 class WatermarkSettings(_Section):
@@ -79,11 +104,31 @@ class UpstreamSettings(_Section):
     api_key_file: Path | None = None
     connect_timeout: float = Field(default=10, gt=0)  # seconds
     read_timeout: float = Field(default=600, gt=0)  # seconds without a byte
+    retries: int = Field(default=1, ge=0, le=5)  # when it cannot be reached, before its first byte
 
     @property
     def kind(self) -> str:
         scheme = self.url.partition(":")[0]
         return "openai" if scheme in ("http", "https") else scheme
+
+
+def _several(value: Any) -> Any:
+    """Take one value where a list is expected."""
+    return [value] if isinstance(value, str) else value
+
+
+class ClientSettings(_Section):
+    """One client of the proxy: how it is known, and what its answers get."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    # SHA-256 of each of its keys, so that keys can be changed without a gap
+    key_sha256: Annotated[tuple[Digest, ...], BeforeValidator(_several), Field(min_length=1)]
+    # what its traffic may be; the first is what it is unless the request says otherwise
+    traffic: Annotated[tuple[Traffic, ...], BeforeValidator(_several), Field(min_length=1)] = ("human",)
+    positions: tuple[Position, ...] | None = Field(default=None, min_length=1)  # None: labels.positions
+    positions_allowed: tuple[Position, ...] = ()  # what a request may choose from instead
+    language: str | None = None  # None: labels.language
+    structured: Structured | None = None  # None: labels.structured
 
 
 class AuditSettings(_Section):
@@ -100,6 +145,8 @@ class ServerSettings(_Section):
     ai_disclosure: bool = False  # the AI-Disclosure header: a draft, not a standard
     admin_token_file: Path | None = None  # opens exact figures at /llm-label/detect
     drain: float = Field(default=30, ge=0)  # seconds that open streams get at SIGTERM
+    keep_alive: float = Field(default=15, ge=0)  # seconds of silence in a stream until a comment is sent; 0: never
+    on_disconnect: Literal["cancel", "drain"] = "cancel"  # what becomes of an answer whose client has left
 
 
 class Settings(_Section):
@@ -107,16 +154,21 @@ class Settings(_Section):
     labels: LabelSettings = LabelSettings()
     watermark: WatermarkSettings = WatermarkSettings()
     upstreams: tuple[UpstreamSettings, ...] = Field(default=(UpstreamSettings(),), min_length=1, max_length=1)
+    clients: tuple[ClientSettings, ...] = ()  # empty: whoever reaches the port is served, as human traffic
     audit: AuditSettings = AuditSettings()
     server: ServerSettings = ServerSettings()
 
 
 def load(
-    file: Path | None, environ: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None
+    file: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+    flag_names: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read the file (or `llm-label.toml` here, if there is one), then the environment, then the flags.
 
-    `flags` maps `section.key` to a value; `None` means not given. Raises SettingsError.
+    `flags` maps `section.key` to a value, `None` means not given; `flag_names` maps it to what the user typed.
+    Raises SettingsError.
     """
     if file is None:
         named = environ.get(PREFIX + "CONFIG")
@@ -124,18 +176,26 @@ def load(
     tree = _read_toml(file) if file is not None else {}
     if file is not None:
         _resolve(tree, file.parent)
-    for path, value in [*_from_environment(environ), *(flags or {}).items()]:
-        if value is not None:
-            _put(tree, path, value)
-    return parse(tree, str(file) if file else "settings")
+    sources: dict[str, str] = {}
+    for path, value, source in [*_from_environment(environ), *_from_flags(flags or {}, flag_names or {})]:
+        _put(tree, path, value, source)
+        sources[path] = source
+    return parse(tree, str(file) if file else "settings", sources)
 
 
-def parse(tree: Mapping[str, Any], source: str = "settings") -> Settings:
-    """Validate a tree of settings. Raises SettingsError with one line for the first mistake."""
+def parse(tree: Mapping[str, Any], source: str = "settings", sources: Mapping[str, str] | None = None) -> Settings:
+    """Validate a tree of settings. Raises SettingsError with one line for the first mistake.
+
+    `sources` maps `section.key` to the variable or flag that gave it, where it is not `source` that did.
+    """
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(f"{source}: {_one_line(error)}") from None
+        first = error.errors()[0]
+        steps = [str(step) for step in first["loc"]]
+        paths = (".".join(steps[:k]) for k in range(len(steps), 0, -1))
+        given = next((sources[path] for path in paths if path in sources), None) if sources else None
+        raise SettingsError(f"{given or source}: {_one_line(first)}") from None
 
 
 def read_private(path: Path, what: str) -> str:
@@ -185,17 +245,24 @@ def _resolve(tree: dict[str, Any], folder: Path) -> None:
                 table[key] = str(folder / table[key])
 
 
-def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """List what the environment sets: (section.key, value, the variable's name)."""
+    found: list[tuple[str, Any, str]] = []
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
         section, _, key = name.removeprefix(PREFIX).lower().partition("_")
         if section == "upstream":
-            found.append((f"upstreams.0.{key or 'url'}", environ[name]))
+            found.append((f"upstreams.0.{key or 'url'}", environ[name], name))
+        elif section == "clients":
+            raise SettingsError(f"{name}: clients can only be given in the settings file, as [[clients]] tables")
         else:
-            found.append((f"{section}.{key}", _listed(section, key, environ[name])))
+            found.append((f"{section}.{key}" if key else section, _listed(section, key, environ[name]), name))
     return found
+
+
+def _from_flags(flags: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    return [(path, value, names.get(path, path)) for path, value in flags.items() if value is not None]
 
 
 def _listed(section: str, key: str, value: str) -> Any:
@@ -206,13 +273,16 @@ def _listed(section: str, key: str, value: str) -> Any:
     return value
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+def _put(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
     section, _, key = path.partition(".")
     if section == "upstreams":
         entries = tree.setdefault("upstreams", [{}])
         if not (isinstance(entries, list) and entries and isinstance(entries[0], dict)):
             raise SettingsError("upstreams must be a list with one table: write [[upstreams]]")
         entries[0][key.removeprefix("0.")] = value
+    elif not key:
+        known = _known([section] if section in Settings.model_fields else [])
+        raise SettingsError(f"{source} names no key of [{section}]; known: {', '.join(known)}")
     else:
         table = tree.setdefault(section, {})
         if not isinstance(table, dict):
@@ -222,23 +292,32 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
             table.pop({"name": "code", "code": "name"}.get(key, ""), None)
 
 
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    *parents, last = first["loc"]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
-        given = first.get("input")
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | list) else ""
-        return f"{name}: {first['msg']}{shown}"
-    known = _known(parents)
-    near = difflib.get_close_matches(str(last), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key {name!r}; {hint}"
+def _one_line(error: ErrorDetails) -> str:
+    *parents, last = error["loc"]
+    if error["type"] == "extra_forbidden":
+        name = ".".join(str(part) for part in error["loc"])
+        return f"unknown key {name!r}; {_near(str(last), _known(parents))}"
+    # The place in a list of values is no key: what was given says which one it is.
+    in_list = isinstance(last, int) and parents[-1:] not in ([], ["upstreams"], ["clients"])
+    name = ".".join(str(part) for part in (parents if in_list else error["loc"]))
+    given = error.get("input")
+    if "key_sha256" in parents or last == "key_sha256":  # it may be the key itself, which belongs into no log
+        return f"{name}: a SHA-256 in 64 hexadecimal digits is expected; make one with: llm-label keys client NAME"
+    if error["type"] == "literal_error":
+        known = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{name}: {given!r} is not known; known: {known}"
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | list) else ""
+    return f"{name}: {PLAIN.get(error['type'], error['msg'])}{shown}"
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
 
 
 def _known(parents: list[int | str]) -> list[str]:
     if not parents:
         return list(Settings.model_fields)
-    default = getattr(Settings(), str(parents[0]))
-    section = default[0] if isinstance(default, tuple) else default
-    return list(type(section).model_fields)
+    tables: dict[str, type[_Section]] = {"upstreams": UpstreamSettings, "clients": ClientSettings}
+    section = tables.get(str(parents[0])) or type(getattr(Settings(), str(parents[0])))
+    return list(section.model_fields)

@@ -23,7 +23,7 @@ ALLOWED = {
     "policy": {"settings", "labels", "metadata", "watermark"},
     "audit": set(),
     "verify": {"labels", "metadata", "watermark", "policy", "__version__"},
-    "proxy": {"audit", "keyfile", "labels", "metadata", "policy", "settings", "verify", "watermark"},
+    "proxy": {"audit", "keyfile", "labels", "metadata", "policy", "settings", "verify", "watermark", "__version__"},
     "cli": {
         "audit",
         "keyfile",
@@ -39,7 +39,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": {"errors", "labels", "metadata", "verify", "watermark"},
 }
-NEVER = {"torch", "transformers", "litellm", "llm_label_transformers", "vllm", "sglang"}
+NEVER = {"torch", "transformers", "litellm", "llm_label_transformers", "llm_label_litellm", "vllm", "sglang"}
 IMPURE = {
     "os",
     "time",

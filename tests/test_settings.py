@@ -8,6 +8,8 @@ import pytest
 from llm_label.errors import KeyringError, SettingsError
 from llm_label.settings import load, parse, read_private
 
+CLIENT = {"name": "a", "key_sha256": "0" * 64}
+
 
 def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "llm-label.toml"
@@ -56,10 +58,25 @@ def test_every_section_can_come_from_the_environment() -> None:
         ({"labels": {"possitions": []}}, "unknown key 'labels.possitions'; did you mean 'positions'?"),
         ({"lables": {}}, "unknown key 'lables'; did you mean 'labels'?"),
         ({"upstreams": [{"ulr": "x"}]}, "unknown key 'upstreams.0.ulr'; did you mean 'url'?"),
-        ({"labels": {"positions": ["top"]}}, "labels.positions.0: Input should be 'start', 'middle' or 'end'"),
+        (
+            {"labels": {"positions": ["top"]}},
+            "settings: labels.positions: 'top' is not known; known: start, middle, end",
+        ),
+        ({"labels": {"positions": "start"}}, "labels.positions: a list in [brackets] is expected (given: 'start')"),
         ({"server": {"port": 99999}}, "server.port: Input should be less than or equal to 65535 (given: 99999)"),
-        ({"labels": {"regimes": ["us"]}}, "labels.regimes.0"),
-        ({"server": 3}, "server: Input should be"),
+        ({"server": {"workers": "two"}}, "server.workers: a whole number is expected (given: 'two')"),
+        ({"labels": {"regimes": ["us"]}}, "labels.regimes: 'us' is not known; known: cn, eu, kr, none"),
+        ({"server": 3}, "server: a table is expected"),
+        ({"clients": {}}, "clients: a list in [brackets] is expected"),
+        ({"clients": [{"nam": "a"}]}, "clients.0.name: is missing"),
+        ({"clients": [CLIENT | {"trafic": "x"}]}, "unknown key 'clients.0.trafic'; did you mean 'traffic'?"),
+        (
+            {"clients": [CLIENT | {"traffic": "robot"}]},
+            "clients.0.traffic: 'robot' is not known; known: human, machine",
+        ),
+        ({"clients": [CLIENT | {"traffic": []}]}, "clients.0.traffic: must not be empty"),
+        ({"clients": [CLIENT | {"positions": []}]}, "clients.0.positions: must not be empty"),
+        ({"clients": [CLIENT | {"name": "a b"}]}, "clients.0.name: must be 1 to 64 of A-Z"),
     ],
 )
 def test_a_mistake_is_one_line(tree: dict[str, Any], line: str) -> None:
@@ -71,6 +88,46 @@ def test_a_mistake_is_one_line(tree: dict[str, Any], line: str) -> None:
 def test_a_wrong_name_in_the_environment_is_refused_too() -> None:
     with pytest.raises(SettingsError, match="unknown key 'server.prot'; did you mean 'port'"):
         load(None, {"LLM_LABEL_SERVER_PROT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        (
+            {"LLM_LABEL_LABELS_POSITIONS": "start,top"},
+            "LLM_LABEL_LABELS_POSITIONS: labels.positions: 'top' is not known",
+        ),
+        ({"LLM_LABEL_SERVER_PORT": "x"}, "LLM_LABEL_SERVER_PORT: server.port: a whole number is expected (given: 'x')"),
+        ({"LLM_LABEL_UPSTREAM_READ_TIMEOUT": "0"}, "LLM_LABEL_UPSTREAM_READ_TIMEOUT: upstreams.0.read_timeout"),
+        ({"LLM_LABEL_SERVER_PROT": "1"}, "LLM_LABEL_SERVER_PROT: unknown key 'server.prot'; did you mean 'port'?"),
+        ({"LLM_LABEL_LABELS": "start"}, "LLM_LABEL_LABELS names no key of [labels]; known: regimes, positions,"),
+        ({"LLM_LABEL_CLIENTS_NAME": "x"}, "LLM_LABEL_CLIENTS_NAME: clients can only be given in the settings file"),
+    ],
+)
+def test_the_variable_that_is_wrong_is_named(environ: dict[str, str], line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(None, environ)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_the_flag_that_is_wrong_is_named_and_the_file_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text("[server]\nport = 99999\n")
+    with pytest.raises(SettingsError, match=r"llm-label\.toml: server\.port"):
+        load(file, {})
+    with pytest.raises(SettingsError, match="^--label: labels.positions: 'top' is not known"):
+        load(None, {}, {"labels.positions": ["top"]}, {"labels.positions": "--label"})
+
+
+def test_what_may_be_a_clients_key_stands_in_no_error() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse({"clients": [{"name": "a", "key_sha256": "sk-this-is-a-secret"}]})
+    assert "secret" not in str(caught.value) and "llm-label keys client NAME" in str(caught.value)
+
+
+def test_one_value_may_stand_for_a_list_in_a_clients_table() -> None:
+    (client,) = parse({"clients": [CLIENT | {"key_sha256": "A" * 64, "traffic": "machine"}]}).clients
+    assert (client.key_sha256, client.traffic) == (("a" * 64,), ("machine",))
 
 
 def test_files_that_are_missing_or_no_toml_are_named(tmp_path: Path) -> None:
@@ -96,15 +153,15 @@ def test_a_secret_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path
 def test_the_documented_settings_are_valid_and_complete() -> None:
     import tomllib
 
-    from llm_label.settings import Settings
+    from llm_label.settings import ClientSettings, Settings, UpstreamSettings
 
     text = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
     block = text.split("```toml\n")[1].split("```")[0]
     parse(tomllib.loads(block))
-    for section, model in Settings.model_fields.items():
+    for section in Settings.model_fields:
         assert section in block
-        default = model.default[0] if isinstance(model.default, tuple) else model.default
-        for key in type(default).model_fields:
+        table = ClientSettings if section == "clients" else type(getattr(parse({}), section))
+        for key in (UpstreamSettings if table is tuple else table).model_fields:
             assert key in block, f"{section}.{key} is not documented"
 
 

@@ -1,12 +1,14 @@
 """The audit log of a running proxy: entries are written in groups, each before the first byte of its answer."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 
 from llm_label.audit.entry import Entry
-from llm_label.audit.store import Store
+from llm_label.audit.store import Count, Store
 from llm_label.errors import MarkError
 
 __all__ = ["DELAY", "PATIENCE", "Log"]
@@ -21,8 +23,11 @@ logger = logging.getLogger(__name__)
 class Log:
     """Take entries as they open and close; nothing is dropped, what could not be written is tried again."""
 
-    def __init__(self, store: Store, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, store: Store, patience: float = PATIENCE, noted: Callable[[int], None] = lambda waiting: None
+    ) -> None:
         self._store = store
+        self._noted = noted  # hears how many entries wait, whenever that changes
         self._patience = patience
         self._waiting: dict[str, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -34,9 +39,26 @@ class Log:
         """Count the entries that are not on disk yet."""
         return len(self._waiting)
 
+    def counts(self) -> list[Count]:
+        """Count what is closed, by any worker on this log, with what waits here if it can be written now."""
+        with contextlib.suppress(sqlite3.Error):  # another process holds the file; the timer tries again
+            self._write()
+        return self._store.counts()
+
+    def find(self, upstream_id: str) -> Entry | None:
+        """Return the newest entry of an answer that the upstream calls so, by any worker on this log."""
+        with contextlib.suppress(sqlite3.Error):  # it may still wait here
+            self._write()
+        return self._store.by_upstream_id(upstream_id)
+
+    def secret(self) -> bytes:
+        """Return the 32 random bytes of this installation."""
+        return self._store.secret()
+
     def put(self, entry: Entry) -> None:
         """Write the entry soon, together with others."""
         self._waiting[entry.content_id] = entry
+        self._noted(len(self._waiting))
         self._write_after(DELAY)
 
     async def ensure(self, entry: Entry) -> None:
@@ -79,4 +101,5 @@ class Log:
         if self._waiting:
             self._store.write(self._waiting.values())
             self._waiting.clear()
+            self._noted(0)
             self._failing = False

@@ -6,15 +6,19 @@ is on disk before the first byte of its answer leaves, and the cost is shared un
 """
 
 import operator
+import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from llm_label.audit.entry import COLUMNS, Entry
+from llm_label.audit.entry import COLUMNS, Entry, disposition
 from llm_label.errors import SettingsError
 
-__all__ = ["Store"]
+__all__ = ["Count", "Store"]
+
+Count = tuple[str, str, str, str, int]  # surface, disposition, reason, result, how many
 
 
 def _entries(db: sqlite3.Connection) -> None:
@@ -34,15 +38,66 @@ def _issued_labels(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE issued_labels (text TEXT PRIMARY KEY, first_issued REAL NOT NULL) WITHOUT ROWID")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_entries, _issued_labels)
+def _clients(db: sqlite3.Connection) -> None:
+    for column in ("client TEXT", "traffic TEXT NOT NULL DEFAULT 'human'", "asked TEXT",
+                   "guard TEXT NOT NULL DEFAULT ''", "language TEXT NOT NULL DEFAULT ''",
+                   "retrieved INTEGER NOT NULL DEFAULT 0"):  # fmt: skip
+        db.execute(f"ALTER TABLE entries ADD COLUMN {column}")
+    # A stored answer that is asked for again is looked up by its number at the upstream.
+    db.execute("CREATE INDEX entries_by_upstream ON entries (upstream_id) WHERE upstream_id IS NOT NULL")
+    db.execute("CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+
+
+def _counts(db: sqlite3.Connection) -> None:
+    """Count in the transaction that closes an entry: exact over all workers, over crashes, and when old rows go."""
+    db.execute("ALTER TABLE entries ADD COLUMN disposition TEXT")  # NULL while it is open
+    db.execute("ALTER TABLE entries ADD COLUMN reason TEXT")
+    key = "surface, disposition, reason, result"
+    db.execute(
+        "CREATE TABLE counts (surface TEXT, disposition TEXT, reason TEXT, result TEXT, number INTEGER NOT NULL, "
+        f"PRIMARY KEY ({key})) WITHOUT ROWID"
+    )
+    add = (
+        "INSERT INTO counts VALUES (NEW.surface, NEW.disposition, NEW.reason, NEW.result, 1) "
+        f"ON CONFLICT ({key}) DO UPDATE SET number = number + 1;"
+    )
+    take = (
+        "UPDATE counts SET number = number - 1 WHERE OLD.disposition IS NOT NULL AND surface = OLD.surface "
+        "AND disposition = OLD.disposition AND reason = OLD.reason AND result = OLD.result;"
+    )
+    for event, change in (("INSERT", add), ("UPDATE", take + add)):
+        db.execute(
+            f"CREATE TRIGGER counts_{event.lower()} AFTER {event} ON entries "
+            f"WHEN NEW.disposition IS NOT NULL BEGIN {change} END"
+        )
+    db.execute(
+        """UPDATE entries SET (disposition, reason) = (
+            SELECT 'failed', result WHERE result IN ('failed', 'upstream_malformed')
+            UNION ALL SELECT 'labelled', '' WHERE label_applied <> ''
+            UNION ALL SELECT 'skipped', 'error' WHERE status >= 400
+            UNION ALL SELECT 'skipped', label_skipped WHERE label_skipped IS NOT NULL
+            UNION ALL SELECT 'failed', replace(result, 'complete', 'unlabelled') LIMIT 1)
+        WHERE result <> 'open'"""
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_entries, _issued_labels, _clients, _counts)
 
 # Rows are appended in the order of opening; random content ids as the key would touch a page of the file for each.
+_STORED = (*COLUMNS, "disposition", "reason")
 _WRITE = (
-    f"INSERT INTO entries ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
-    f"ON CONFLICT (content_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in COLUMNS[1:])}"
+    f"INSERT INTO entries ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) "
+    f"ON CONFLICT (content_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _STORED[1:])}"
 )
 MAX_TEXT = 500  # characters of a column; a model's name is the client's to choose
-FOREIGN = ("model", "upstream_id", "finish_reasons", "note")  # what clients and upstreams can write into an entry
+FOREIGN = (
+    "model",
+    "upstream_id",
+    "finish_reasons",
+    "note",
+    "asked",
+    "guard",
+)  # what clients and upstreams can write into an entry
 _values = operator.attrgetter(*COLUMNS)
 _READ = f"SELECT {', '.join(COLUMNS)} FROM entries"
 
@@ -54,6 +109,8 @@ class Store:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():  # who asked for what is the operator's to know; SQLite's other files follow
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
@@ -79,11 +136,42 @@ class Store:
         row = self._db.execute(f"{_READ} WHERE content_id = ?", (content_id,)).fetchone()
         return _entry(row) if row else None
 
-    def list(self, limit: int = 50, result: str | None = None) -> list[Entry]:
-        """Return the newest entries first."""
-        where, values = ("WHERE result = ?", (result, limit)) if result else ("", (limit,))
-        rows = self._db.execute(f"{_READ} {where} ORDER BY number DESC LIMIT ?", values)
+    def by_prefix(self, prefix: str) -> list[Entry]:
+        """Return up to two entries whose content id begins so."""
+        rows = self._db.execute(
+            f"{_READ} WHERE content_id >= ? AND content_id < ? LIMIT 2", (prefix, prefix + "\U0010ffff")
+        )
         return [_entry(row) for row in rows]
+
+    def by_upstream_id(self, upstream_id: str) -> Entry | None:
+        """Return the newest entry of an answer that the upstream calls so."""
+        row = self._db.execute(f"{_READ} WHERE upstream_id = ? ORDER BY number DESC LIMIT 1", (upstream_id,)).fetchone()
+        return _entry(row) if row else None
+
+    def counts(self, since: float | None = None) -> list[Count]:
+        """Count closed entries: all there ever were, or those opened since, as far as they are still kept."""
+        if since is None:
+            rows = self._db.execute("SELECT * FROM counts WHERE number > 0 ORDER BY 1, 2, 3, 4")
+        else:
+            rows = self._db.execute(
+                "SELECT surface, disposition, reason, result, COUNT(*) FROM entries "
+                "WHERE disposition IS NOT NULL AND opened >= ? GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+                (since,),
+            )
+        return rows.fetchall()
+
+    def list(self, limit: int = 50, result: str | None = None, since: float | None = None) -> list[Entry]:
+        """Return the newest entries first; `since` in seconds since 1970."""
+        where = "WHERE (?1 IS NULL OR result = ?1) AND (?2 IS NULL OR opened >= ?2)"
+        rows = self._db.execute(f"{_READ} {where} ORDER BY number DESC LIMIT ?3", (result, since, limit))
+        return [_entry(row) for row in rows]
+
+    def secret(self) -> bytes:
+        """Return the 32 random bytes of this installation, made once and kept with the log."""
+        # One statement at a time is enough: whoever comes second keeps the first one's.
+        self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('installation', ?)", (secrets.token_bytes(32),))
+        (value,) = self._db.execute("SELECT value FROM secrets WHERE name = 'installation'").fetchone()
+        return bytes(value)
 
     def issue(self, texts: Collection[str]) -> None:
         """Remember label texts that answers may carry from now on, so that history cleaning knows them for ever."""
@@ -118,7 +206,7 @@ def _row(entry: Entry) -> tuple[object, ...]:
         if text is not None and (len(text) > MAX_TEXT or not text.isascii()):
             setattr(entry, name, text[:MAX_TEXT].encode("utf-8", "replace").decode())
     values: tuple[object, ...] = _values(entry)
-    return values
+    return *values, *(disposition(entry) or (None, None))
 
 
 def _entry(row: tuple[object, ...]) -> Entry:

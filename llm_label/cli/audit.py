@@ -1,22 +1,43 @@
 """`llm-label audit`: read the audit log."""
 
+import datetime
 import json
+import re
 import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from llm_label.audit.entry import Entry, Result
-from llm_label.audit.store import Store
+from llm_label.audit.store import Count, Store
 from llm_label.errors import InputError
 from llm_label.settings import default_audit, load
 
 __all__ = ["audit"]
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _moment(value: str) -> float:
+    """Read a moment in UTC, or so long ago, as seconds since 1970."""
+    if match := re.fullmatch(r"([0-9]{1,9})([smhd])", value):
+        return time.time() - int(match[1]) * UNITS[match[2]]
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{value!r} is no time; write 2026-11-22, 2026-11-22T10:00 (UTC), or 30m, 12h, 7d for ago"
+        ) from None
+
+
 _config = click.option("--config", type=click.Path(path_type=Path), help="Settings file that names the log.")
 _log = click.option("--log", type=click.Path(path_type=Path), help="The log's file, if not the settings' one.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+_since = click.option(
+    "--since", type=_moment, metavar="WHEN", help="Only answers since a time in UTC, or 30m, 12h, 7d ago."
+)
 
 
 @click.group(epilog="Example: llm-label audit list --limit 5")
@@ -24,42 +45,102 @@ def audit() -> None:
     """Read the audit log: one entry per response, without prompts or answers."""
 
 
-@audit.command("list", epilog="Example: llm-label audit list --result truncated --json")
+@audit.command("list", epilog="Example: llm-label audit list --since 24h --result truncated --json")
 @_config
 @_log
 @click.option(
     "--limit", type=click.IntRange(1, 10**9), default=50, show_default=True, help="At most so many, the newest."
 )
 @click.option("--result", type=click.Choice(get_args(Result)), help="Only entries with this result.")
+@_since
 @_json
-def list_entries(config: Path | None, log: Path | None, limit: int, result: str | None, as_json: bool) -> None:
-    """List the newest entries, one a line."""
-    entries = _store(config, log).list(limit, result)
+def list_entries(
+    config: Path | None, log: Path | None, limit: int, result: str | None, since: float | None, as_json: bool
+) -> None:
+    """List the newest entries, one a line; times are UTC."""
+    entries = _store(config, log).list(limit, result, since)
     if as_json:
         click.echo(json.dumps([e.to_dict() for e in entries], ensure_ascii=False, indent=2))
         return
-    for e in entries:
-        marks = f"label={e.label_applied.replace(' ', '+') or e.label_skipped or '-'}"
-        watermark = f"watermark={e.watermark_applied or e.watermark_skipped or '-'}"
-        click.echo(f"{_time(e.opened)}  {e.content_id}  {e.surface}  {e.result:<14}  {marks}  {watermark}")
+    rows: list[tuple[str, ...]] = [("opened (UTC)", "content id", "surface", "client", "result", "label", "watermark")]
+    rows += [
+        (
+            _time(e.opened),
+            e.content_id,
+            e.surface,
+            e.client or "-",
+            e.result,
+            e.label_applied.replace(" ", "+") or e.label_skipped or "-",
+            e.watermark_applied or e.watermark_skipped or "-",
+        )
+        for e in entries
+    ]
+    _table(rows)
 
 
-@audit.command("show", epilog="Example: llm-label audit show 4f0c9b1e5a1f4d5f8f0e6a7c1b2d3e4f")
+@audit.command("counts", epilog="Example: llm-label audit counts --since 7d")
+@_config
+@_log
+@_since
+@_json
+def counts(config: Path | None, log: Path | None, since: float | None, as_json: bool) -> None:
+    """Count answers by surface: eligible is labelled + skipped + failed; open ones are on their way, or cut off."""
+    store = _store(config, log)
+    surfaces = _summed(store.counts(since))
+    still_open = len(store.list(-1, "open", since))
+    if as_json:
+        click.echo(json.dumps({"surfaces": surfaces, "open": still_open}, indent=2))
+        return
+    rows: list[tuple[str, ...]] = [("surface", "eligible", "labelled", "skipped", "failed", "why")]
+    for surface, sums in surfaces.items():
+        why = ", ".join(f"{reason} {n}" for part in ("skipped", "failed") for reason, n in sums[part].items())
+        numbers = (sums["eligible"], sums["labelled"], sum(sums["skipped"].values()), sum(sums["failed"].values()))
+        rows.append((surface, *map(str, numbers), why or "-"))
+    _table(rows)
+    click.echo(f"open: {still_open}")
+
+
+@audit.command("show", epilog="Example: llm-label audit show 4f0c9b1e")
 @click.argument("content_id")
 @_config
 @_log
 @_json
 def show(content_id: str, config: Path | None, log: Path | None, as_json: bool) -> None:
-    """Show the entry of one content id (the record's ProduceID)."""
+    """Show the entry of one content id (the record's ProduceID), or of the one that begins so; times are UTC."""
     store = _store(config, log)
-    entry = store.get(content_id) if content_id.isascii() else None
-    if entry is None:
-        raise InputError(f"the audit log has no entry {content_id!r}; `llm-label audit list` shows what it has")
+    found = store.by_prefix(content_id.lower()) if re.fullmatch(r"[0-9A-Fa-f]{4,32}", content_id) else []
+    if len(found) > 1:
+        raise InputError(f"{content_id!r} begins more than one content id; give more of it")
+    if not found:
+        raise InputError(
+            f"the audit log has no entry {content_id!r}; give a content id or its first 4 digits or more, as in "
+            "`llm-label audit list`"
+        )
     if as_json:
-        click.echo(json.dumps(entry.to_dict(), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(found[0].to_dict(), ensure_ascii=False, indent=2))
         return
-    for name, value in _shown(entry).items():
+    for name, value in _shown(found[0]).items():
         click.echo(f"{name:<18} {'-' if value in (None, '') else value}")
+
+
+def _summed(found: list[Count]) -> dict[str, dict[str, Any]]:
+    """Sum counts by surface; skipped and failed by reason."""
+    surfaces: dict[str, dict[str, Any]] = {}
+    for surface, disposition, reason, _, number in found:
+        sums = surfaces.setdefault(surface, {"eligible": 0, "labelled": 0, "skipped": {}, "failed": {}})
+        sums["eligible"] += number
+        if disposition == "labelled":
+            sums["labelled"] += number
+        else:
+            sums[disposition][reason] = sums[disposition].get(reason, 0) + number
+    return surfaces
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    """Print rows in columns; the last column needs no width."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _store(config: Path | None, log: Path | None) -> Store:
@@ -73,9 +154,9 @@ def _shown(entry: Entry) -> dict[str, object]:
     values = entry.to_dict()
     for name in ("opened", "closed"):
         if values[name] is not None:
-            values[name] = _time(values[name])
+            values[name] = _time(values[name]) + " UTC"
     return values
 
 
 def _time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

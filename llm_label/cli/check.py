@@ -20,6 +20,7 @@ __all__ = ["check"]
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def check(config: Path | None, as_json: bool) -> int:
     """Validate the settings and print the effective policy."""
+    from llm_label.proxy.clients import Clients
     from llm_label.proxy.server import admin_token, check_tokenizer, marking_key
     from llm_label.proxy.upstream import connect
 
@@ -28,6 +29,7 @@ def check(config: Path | None, as_json: bool) -> int:
     upstream = connect(settings.upstreams[0])
     check_tokenizer(key, upstream.tokenizer)
     admin_token(settings)
+    Clients(settings)
     _check_audit(settings.audit.path or default_audit())
     policy = Policy.of(settings, upstream_watermarks=upstream.watermarks)
     duties = _duties(settings, policy, key.fingerprint if key else None)
@@ -63,6 +65,19 @@ def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict
         + (" and in the body" if settings.server.body_field else ""),
         "watermark": watermark + (", required" if policy.watermark_required else ""),
         "if a mark fails": "the answer is refused" if not policy.fail_open else "the answer is served and counted",
+        "clients": _clients(settings),
         "audit log": str(settings.audit.path or default_audit()),
         "listens on": f"{settings.server.host}:{settings.server.port}, {settings.server.workers} worker(s)",
     }
+
+
+def _clients(settings: Settings) -> str:
+    if not settings.clients:
+        return "whoever reaches the port, as human traffic; Authorization passes to the upstream"
+    shown = []
+    for client in settings.clients:
+        more = [f"label at {', '.join(client.positions)}"] if client.positions else []
+        more += [f"may choose {', '.join(client.positions_allowed)}"] if client.positions_allowed else []
+        more += [f"structured output: {client.structured}"] if client.structured else []
+        shown.append(f"{client.name} ({'; '.join(['/'.join(client.traffic), *more])})")
+    return ", ".join(shown) + "; nobody else"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from llm_label.cli.client import client
 from llm_label.errors import InputError, KeyringError
 from llm_label.keyfile import keyring_path, read_keyring, tokenizer_spec, write_keyring
 from llm_label.settings import load, read_private
@@ -80,6 +81,9 @@ def show(id: str, reveal: bool, for_auditor: bool, keyring: Path | None) -> None
         click.echo(Keyring((key.for_auditor(),)).dumps())
         return
     click.echo(json.dumps(_public(key) | ({"secret": key.reveal()} if reveal else {}), indent=2))
+
+
+keys.add_command(client)
 
 
 def _read(keyring: Path | None) -> Keyring:

@@ -5,9 +5,23 @@ from typing import Any
 
 import click
 
-from llm_label.settings import load
+from llm_label.policy import Policy
+from llm_label.settings import Settings, load
 
-__all__ = ["flags", "serve"]
+__all__ = ["flags", "serve", "summary"]
+
+# option -> (key of the settings, what the user typed)
+OPTIONS = {
+    "upstream": ("upstreams.0.url", "--upstream"),
+    "host": ("server.host", "--host"),
+    "port": ("server.port", "--port"),
+    "workers": ("server.workers", "--workers"),
+    "positions": ("labels.positions", "--label"),
+    "language": ("labels.language", "--language"),
+    "provider": ("provider.name", "--provider"),
+    "keyring": ("watermark.keyring", "--keyring"),
+    "key": ("watermark.key", "--key"),
+}
 
 
 @click.command(
@@ -31,23 +45,37 @@ def serve(config: Path | None, **given: Any) -> int:
     """Run the proxy. Its address stands on the first line of standard output."""
     from llm_label.proxy.server import serve as run
 
-    settings = load(config, flags=flags(given))
+    settings = load(config, flags=flags(given), flag_names=dict(OPTIONS.values()))
     if settings.upstreams[0].url == "local:":
         click.echo("llm-label: serving the embedded demo model, which knows nothing; see --upstream", err=True)
-    return run(settings, lambda address: click.echo(f"llm-label: {address}"))
+
+    def announce(address: str, policy: Policy) -> None:
+        click.echo(f"llm-label: {address}")
+        click.echo(f"llm-label: {summary(settings, policy)}", err=True)
+
+    return run(settings, announce)
 
 
 def flags(given: dict[str, Any]) -> dict[str, Any]:
     """Map command-line options to keys of the settings; what was not given stays None."""
-    positions = given.get("positions")
-    return {
-        "upstreams.0.url": given.get("upstream"),
-        "server.host": given.get("host"),
-        "server.port": given.get("port"),
-        "server.workers": given.get("workers"),
-        "labels.positions": None if positions is None else [p.strip() for p in positions.split(",") if p.strip()],
-        "labels.language": given.get("language"),
-        "provider.name": given.get("provider"),
-        "watermark.keyring": given.get("keyring"),
-        "watermark.key": given.get("key"),
-    }
+    values = {key: given.get(option) for option, (key, _) in OPTIONS.items()}
+    if (positions := values["labels.positions"]) is not None:
+        values["labels.positions"] = [p.strip() for p in positions.split(",") if p.strip()]
+    return values
+
+
+def summary(settings: Settings, policy: Policy) -> str:
+    """Say in one line what every answer gets."""
+    label = f"label at {', '.join(policy.positions)} ({policy.language})" if policy.positions else "no visible label"
+    watermark = f"watermark key {policy.key}" if policy.key and policy.upstream_watermarks else "no watermark"
+    clients = f"{len(settings.clients)} clients" if settings.clients else "open to whoever reaches it"
+    parts = [
+        f"policy {policy.id}",
+        f"regimes {', '.join(settings.labels.regimes)}",
+        label,
+        watermark,
+        f"provider {policy.producer}",
+        f"upstream {settings.upstreams[0].url}",
+        clients,
+    ]
+    return "; ".join(parts)

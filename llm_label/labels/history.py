@@ -2,29 +2,74 @@
 
 A model that finds labels in its history begins to write them itself, and a prompt that differs from what the
 engine produced misses the prefix cache. So what comes back is restored to the byte where the client kept it.
+
+Clients rewrite answers: they trim them, cut them off, take the reasoning out, strip blanks at line ends, join
+answers, change line ends or Unicode composition. What they did to the answer stays as they did it. Beyond repair is
+only what they took away and nothing tells: a blank behind a line that we wrote to close an open block.
 """
 
+import re
+import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 
-from llm_label.labels.imprint import cut_out, imprints
+from llm_label.labels.imprint import Imprint, imprints
+from llm_label.labels.markdown import BLANKS
+from llm_label.labels.prose import lacks_blank
 
 __all__ = ["clean_text"]
+
+_BLANK_LINES = re.compile(rf"(?:[{BLANKS}]*\n)+")
 
 
 def clean_text(text: str, known: Collection[str]) -> str:
     """Remove from an assistant's text the labels written by any version of ours.
 
-    A client may have trimmed or added outer white space, cut the answer off, or turned line feeds into CR LF.
     Labels inside the answer's own paragraphs, code and quotations stay.
     """
-    if not any(label in text for label in known):
+    spellings, shortest = _spellings(frozenset(known))
+    if not any(label in text for label in shortest):
         return text
     if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
         return clean_text(text.replace("\r\n", "\n"), known).replace("\n", "\r\n")
+    # An answer carries each label once; several that a client joined carry more.
+    while (cleaned := _clean(text, spellings)) != text:
+        text = cleaned
+    return text
+
+
+@lru_cache(maxsize=64)
+def _spellings(known: frozenset[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Give all labels composed and decomposed, and those of them that hold no other."""
+    spelled = known.union(*({unicodedata.normalize(form, label) for form in ("NFC", "NFD")} for label in known))
+    shortest = [label for label in spelled if not any(other in label for other in spelled - {label})]
+    return spelled, tuple(shortest)
+
+
+def _clean(text: str, known: frozenset[str]) -> str:
+    """Take out one label at each position."""
     trimmed = text.rstrip()
     found = imprints(trimmed, known)
     if not any(imprint.position == "end" for imprint in found):
         trimmed, found = text, imprints(text, known)  # white space at the end is the model's own
-    cleaned = cut_out(trimmed, found)
+    cleaned = _cut_out(trimmed, found)
+    if not any(imprint.position == "start" for imprint in found):
+        cleaned = _without_start(cleaned, known)
     # What was cut off right after a start label, or trimmed back to it.
     return "" if cleaned.strip() in known else cleaned
+
+
+def _without_start(text: str, known: frozenset[str]) -> str:
+    """Take out a start label that was written below reasoning, which the client took out."""
+    line, _, rest = text.lstrip().partition("\n")
+    below = _BLANK_LINES.match(rest) if line.rstrip(BLANKS) in known else None
+    return rest[below.end() :] if below else text
+
+
+def _cut_out(text: str, found: Collection[Imprint]) -> str:
+    """Remove labels, and put back the blank between two sentences that was stripped as the end of a line."""
+    for imprint in sorted(found, key=lambda imprint: -imprint.start):
+        before, behind = text[: imprint.start], text[imprint.end :]
+        parts = imprint.position == "middle" and text.startswith("\n\n", imprint.start)
+        text = f"{before} {behind}" if parts and lacks_blank(before, behind) else before + behind
+    return text

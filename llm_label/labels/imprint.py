@@ -16,8 +16,9 @@ from collections.abc import Collection
 from itertools import accumulate
 from typing import NamedTuple
 
-from llm_label.labels.markdown import BLANKS, START, State, room, step
+from llm_label.labels.markdown import BLANKS, OPENING_MARKS, START, State, room, step
 from llm_label.labels.opening import Opening
+from llm_label.labels.outline import announces
 
 __all__ = ["Imprint", "at_end", "before_line", "cut_out", "imprints", "within_line"]
 
@@ -52,18 +53,13 @@ def at_end(state: State, line: str, label: str) -> str:
 def imprints(text: str, known: Collection[str]) -> tuple[Imprint, ...]:
     """Find the labels that stand in `text` exactly as the three functions above write them."""
     known = frozenset(known)
+    if not any(line in known for line in text.split("\n")):  # spares nearly every text the closer look
+        return ()
     found = []
-    start = _find_start(text, known)
-    if start:
-        found.append(start)
-        text = text[: start.start] + text[start.end :]
-    middle = _find_middle(text, known)
-    if middle:
-        found.append(middle)
-        text = text[: middle.start] + text[middle.end :]
-    end = _find_end(text, known)
-    if end:
-        found.append(end)
+    for find in (_find_start, _find_middle, _find_end):
+        if imprint := find(text, known):
+            found.append(imprint)
+            text = text[: imprint.start] + text[imprint.end :]
     return _in_place(found)
 
 
@@ -102,17 +98,21 @@ def _find_start(text: str, known: Collection[str]) -> Imprint | None:
 
 
 def _find_middle(text: str, known: Collection[str]) -> Imprint | None:
-    state, begin = START, 0
-    while True:
-        line, end = _line_at(text, begin)
-        if end == len(text):
-            return None
+    lines = text.split("\n")
+    candidates = [at for at, line in enumerate(lines[:-1]) if line in known]
+    if not candidates:
+        return None
+    state, last, begin = START, "", 0
+    for line in lines[: candidates[-1] + 1]:
+        end = begin + len(line)
         if line in known and room(state, line):
-            if _begins_line(text, end + 2) and text[end + 1] == "\n":
-                return Imprint("middle", line, begin, end + 2)
+            # Within a line a label may have been an end label first, with text behind it after all.
             if _begins_line(text, end + 3) and text.endswith("\n\n", 0, begin) and text.startswith("\n\n\n", end):
                 return Imprint("middle", line, begin - 2, end + 3)
-        state, begin = step(state, line), end + 1
+            if _begins_line(text, end + 2) and text[end + 1] == "\n" and not announces(state, last):
+                return Imprint("middle", line, begin, end + 2)
+        state, last, begin = step(state, line), line if line.strip(BLANKS) else last, end + 1
+    return None
 
 
 def _begins_line(text: str, place: int) -> bool:
@@ -125,6 +125,8 @@ def _find_end(text: str, known: Collection[str]) -> Imprint | None:
     body = text.removesuffix(f"\n\n{label}")
     if label not in known or body == text or not body.strip():
         return None
+    if not any(mark in body for mark in OPENING_MARKS):
+        return Imprint("end", label, len(body), len(text))
     lines = body.split("\n")
     states = list(accumulate(lines, step, initial=START))
     if states[-1].closer:

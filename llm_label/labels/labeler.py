@@ -14,8 +14,8 @@ Where labels go:
 
 - start: before the first line that is not blank, after front matter and `<think>…</think>`.
 - middle: at the first safe place after `middle_after` characters of the answer, which is before a line that
-  follows a blank line at top level, and not behind a heading or a colon; from twice as many characters on also
-  between two sentences of a paragraph. It needs text behind it: an answer that ends earlier carries an end label.
+  follows a blank line at top level, and not behind a heading or a colon; from half as many characters more on
+  also between two sentences of a paragraph. It needs text behind it: an answer that ends earlier carries an end label.
 - end: as a paragraph of its own. A fence, formula, comment or element that is still open would swallow it and is
   closed first.
 
@@ -112,12 +112,25 @@ class Labeler:
         """Whether the text came with a label of ours where one was due, so that none was added there."""
         return self._present
 
+    @property
+    def due(self) -> bool:
+        """Whether `finish` may still write a label."""
+        return self._stage != _pass
+
     def feed(self, text: str) -> str:
         """Return what may be sent now that `text` has arrived."""
         return self._stage(text)
 
     def finish(self) -> str:
         """Return the rest: what was held back, and the end label."""
+        rest = self.settle()
+        if self._stage != _pass:
+            rest += self._end()
+        self._stage = _pass
+        return rest
+
+    def settle(self) -> str:
+        """Return what is held back, decided as if the text ended here; it may go on, in a place of its own."""
         rest = ""
         if self._stage == self._open:
             rest = self._follow(self._opening.close())
@@ -127,13 +140,15 @@ class Labeler:
         if self._stage == self._begin:
             rest += self._decide_begin(self._known.holds(self._held))
         held, self._held = self._held, ""
-        if held and self._place(held + "\n"):
+        if not held:
+            return rest
+        if self._place(held + "\n"):
             rest += self._write_middle(False)
-        rest += self._stage(held) if self._stage != self._seek else self._follow(held)
-        if self._stage != _pass:
-            rest += self._end()
-        self._stage = _pass
-        return rest
+        if self._stage != self._seek:
+            return rest + self._stage(held)
+        self._plain = False  # the rest of this line is not looked at for a sentence's end
+        self._length += len(held)
+        return rest + self._follow(held)
 
     # Stages: what `feed` does, in the order in which an answer goes through them.
 
@@ -225,7 +240,7 @@ class Labeler:
             self._prose.begin()
 
     def _next_sentence(self, piece: str) -> int | None:
-        return self._prose.feed(piece, max(2 * self._labels.middle_after - self._length, 0))
+        return self._prose.feed(piece, max(self._labels.middle_after * 3 // 2 - self._length, 0))
 
     def _write_middle(self, within: bool) -> str:
         self._planned.discard("middle")

@@ -11,10 +11,13 @@ them), and HTML that opens inside a list item or quote is not followed beyond it
 import re
 from typing import NamedTuple
 
-__all__ = ["BLANKS", "START", "State", "room", "step"]
+__all__ = ["BLANKS", "OPENING_MARKS", "START", "State", "room", "step"]
 
 BLANKS = " \t\r"
 """What a line may hold and still be a blank line."""
+
+OPENING_MARKS = ("```", "~~~", "$$", "<")
+"""Without any of these a text opens no block that swallows what follows: `State.closer` stays empty."""
 
 _QUOTE = 0  # a container; a list item is the positive width of its marker
 
@@ -57,6 +60,7 @@ START = State()
 _OPAQUE = frozenset({"fence", "raw", "math"})  # blank lines do not end these
 
 _MARKER = re.compile(r" {0,3}(?:[-+*]|(\d{1,9})[.)])(?= |$)")
+_FOOTNOTE = re.compile(r" {0,3}\[\^[^\]\s]+\]:")
 _FENCE = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)$")
 _HEADING = re.compile(r" {0,3}#{1,6}(?: |$)")
 _SETEXT = re.compile(r" {0,3}(?:=+|-+) *$")
@@ -85,11 +89,13 @@ _DEEPEST = 32  # containers that one line may open; keeps a line of a million `>
 
 def step(state: State, line: str) -> State:
     """Read one line, given without its line feed."""
+    if line[:1].isalpha() and not state.containers and state.leaf in ("", "text"):  # most lines of most answers
+        return _line_of_text(state, line)
     line = line.rstrip("\r").expandtabs(4)
     containers, rest = _inside(state.containers, line)
     within = containers == state.containers
     blank = not rest.strip(" ")
-    if within and state.leaf in _OPAQUE:
+    if within and state.leaf in _OPAQUE and not (state.leaf == "math" and _FENCE.match(rest)):
         ended = _ends(state, rest)
         return state._replace(leaf="" if ended else state.leaf, until="" if ended else state.until, blank=False)
     if blank:
@@ -103,9 +109,20 @@ def step(state: State, line: str) -> State:
         containers = state.containers if leaf == "lazy" else containers + opened
         leaf = "text" if leaf == "lazy" else leaf
     kind = leaf if not containers else "quote" if containers[0] == _QUOTE else "list"
+    return _followed(state, line, containers, leaf, until, kind)
+
+
+def _line_of_text(state: State, line: str) -> State:
+    """Read a line that begins with a letter and continues or begins a paragraph at top level."""
+    if "<" not in line and "\\" not in line:
+        return State((), "text", "", state.tag, state.depth, state.tex, False, "text")
+    return _followed(state, line, (), "text", "", "text")
+
+
+def _followed(state: State, line: str, containers: tuple[int, ...], leaf: str, until: str, kind: str) -> State:
+    """Give the state after `line`, with the elements and formulas that it opens and closes."""
     tag, depth = _tag(state, containers, leaf, line)
-    tex = _tex(state.tex, leaf, line)
-    return State(containers, leaf, until, tag, depth, tex, False, kind)
+    return State(containers, leaf, until, tag, depth, _tex(state.tex, leaf, line), False, kind)
 
 
 def room(state: State, head: str) -> bool | None:
@@ -155,6 +172,10 @@ def _opened(rest: str, leaf: str) -> tuple[tuple[int, ...], str]:
         if text.startswith(">"):
             opened += (_QUOTE,)
             rest = text[1:].removeprefix(" ")
+            continue
+        if note := _FOOTNOTE.match(rest):
+            opened += (4,)  # its text may be indented by four blanks, whatever its marker takes
+            rest = rest[note.end() :].lstrip(" ")
             continue
         marker = _MARKER.match(rest)
         if not marker or _RULE.match(rest) or (leaf == "text" and not opened and _SETEXT.match(rest)):

@@ -1,9 +1,19 @@
 """The block structure of text that arrives in pieces."""
 
+import re
+
 from llm_label.labels.markdown import BLANKS, START, State, step
 from llm_label.labels.script import Tally
 
-__all__ = ["Outline"]
+__all__ = ["Outline", "announces"]
+
+# Lines that head what follows, though Markdown takes them for paragraphs: all bold, in lenticular brackets, or numbered
+# as Chinese chapters are.
+_HEADS = re.compile(
+    r"\*\*[^*]+\*\*|__[^_]+__|【[^】]+】"
+    r"|(?:[一二三四五六七八九十]+、|[（(][一二三四五六七八九十]+[）)]|第\w{1,4}[章节条]).*"
+)
+_LONGEST_HEAD = 40
 
 
 class Outline:
@@ -46,8 +56,8 @@ class Outline:
 
     @property
     def announces(self) -> bool:
-        """Whether the last whole line leads over to what follows: a heading, or words that end in a colon."""
-        return self.state.last == "heading" or self._last[0].rstrip(BLANKS + "*_").endswith((":", "："))
+        """Whether the last whole line leads over to what follows."""
+        return announces(self.state, self._last[0])
 
     def last_prose(self) -> str:
         """Give the last line that is not blank, without outer blanks; empty unless it shows as top-level text."""
@@ -62,3 +72,11 @@ class Outline:
             self._last = (line, self.state.prose)
         if self._tally and self.state.leaf not in ("fence", "raw", "code"):
             self._tally.add(line)
+
+
+def announces(state: State, line: str) -> bool:
+    """Say whether `line`, the last that is not blank before `state`, heads what follows or ends in a colon."""
+    line = line.strip()
+    if state.last == "heading" or line.rstrip("*_").endswith((":", "：")):
+        return True
+    return len(line) <= _LONGEST_HEAD and not line.endswith(("。", "！", "？")) and bool(_HEADS.fullmatch(line))

@@ -19,6 +19,7 @@ _LETTERS = {
     "arabic": re.compile("[\u0620-\u064a\u066e-\u06d3\u0750-\u077f\ufb50-\ufdfb\ufe70-\ufefc]+"),
     "latin": re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]+"),
 }
+_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 _ANY_LETTER = re.compile(r"[^\W\d_]+")
 _LANGUAGES = {"hangul": "ko", "cyrillic": "ru", "arabic": "ar", "latin": "en"}
 
@@ -38,7 +39,7 @@ class Tally:
 
     def add(self, text: str) -> None:
         if text.isascii():  # most chunks of most answers
-            self._counts["latin"] += _count(_LETTERS["latin"], text)
+            self._counts["latin"] += len(text.encode().translate(None, _NO_LETTERS))
             return
         counts = {script: _count(letters, text) for script, letters in _LETTERS.items()}
         for script, count in counts.items():
@@ -64,6 +65,8 @@ class Tally:
 
 def language_of(text: str) -> str | None:
     """Name the language of `text` by its script alone; None when there is nothing to tell it by."""
+    if text.isascii():  # most prompts, and nothing to weigh
+        return "en" if _LETTERS["latin"].search(text) else None
     tally = Tally()
     tally.add(text)
     return tally.language()

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llm_label.errors import SettingsError
-from llm_label.metadata.aigc import Record
+from llm_label.metadata.aigc import Record, read
 
-__all__ = ["LIMIT", "AiDisclosure", "response_headers"]
+__all__ = ["LIMIT", "AiDisclosure", "Told", "read_response_headers", "response_headers"]
 
 LIMIT = 4096  # bytes of all our header lines together; common servers and proxies take 8 kB for all headers
 _MODEL_LIMIT = 128  # characters; the model name may come from the client
 _STRING = re.compile(r"[\x20-\x7E]*")
+_LABEL = re.compile(r"label=\(([a-z ]+)\)(?:,|$)")  # as `_planned` writes it, and it stands first
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
 
 
@@ -26,6 +27,25 @@ class AiDisclosure:
 
     model: str | None = None
     provider: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the headers of an answer say that was marked before: by another llm-label, in a chain."""
+
+    record: Record
+    label: tuple[str, ...]  # positions that were planned
+
+
+def read_response_headers(aigc: str, llm_label: str) -> Told | None:
+    """Read `X-AIGC` and `X-LLM-Label`; None unless both are there and the record has no defect."""
+    if not (aigc and llm_label):
+        return None
+    reading = read(aigc)
+    if reading.record is None or reading.problems:
+        return None
+    planned = _LABEL.match(llm_label)
+    return Told(reading.record, tuple(planned[1].split()) if planned else ())
 
 
 def response_headers(

@@ -8,27 +8,40 @@ import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from llm_label.audit.entry import Entry
 from llm_label.audit.log import Log
-from llm_label.errors import ClientError, LabelError, NotOffered, Stopping, TooLarge
-from llm_label.policy import Policy, RequestView
-from llm_label.proxy.exchange import Exchange
-from llm_label.proxy.guard import read_body
+from llm_label.errors import ClientError, LabelError, NotFound, NotOffered, Stopping, WrongMethod
+from llm_label.policy import Caller, Policy, RequestView, decide
+from llm_label.proxy.body import body_of
+from llm_label.proxy.clients import Clients
+from llm_label.proxy.exchange import Exchange, Job
+from llm_label.proxy.guard import read_body, strip
 from llm_label.proxy.jsonspan import loads
-from llm_label.proxy.surfaces import chat
+from llm_label.proxy.metrics import Board, Row
+from llm_label.proxy.pages import Detect, Pages
+from llm_label.proxy.retrieval import KEPT_ROUTES, Stored, answer_language, derived_id, stored
+from llm_label.proxy.surfaces import chat, completions, messages, responses
 from llm_label.proxy.surfaces.reading import error_body
 from llm_label.proxy.surfaces.surface import Surface
-from llm_label.proxy.upstream import Upstream, UpstreamRequest, forwarded
+from llm_label.proxy.upstream import DECODED, Headers, Upstream, UpstreamRequest, forwarded
 from llm_label.settings import Settings
 from llm_label.watermark.keyring import Key
 
-__all__ = ["Detect", "Proxy"]
+__all__ = ["Proxy"]
 
-SURFACES: dict[str, Surface] = {chat.PATH: chat}
+SURFACES: dict[str, Surface] = {
+    chat.PATH: chat,
+    completions.PATH: completions,
+    responses.PATH: responses,
+    messages.PATH: messages,
+}
 
 # Routes of data, not of generated text (method, path). Images and speech are other modalities.
 # A model's name may hold slashes; what an upstream could read as another path (`..`, `//`, `%2e`, `;`) is no name.
@@ -37,9 +50,9 @@ DATA_ROUTES = re.compile(
     r"|POST /v1/(embeddings|moderations|rerank|score|tokenize|detokenize|audio/speech|images/(generations|edits))"
     r"|POST /(rerank|v2/rerank|score|tokenize|detokenize)"
 )
+# Routes that count tokens of a conversation: without our labels, as the upstream will see it.
+COUNTED: dict[str, Surface] = {"/v1/messages/count_tokens": messages, "/v1/responses/input_tokens": responses}
 
-STRANGERS_MAX = 256 * 1024  # bytes of a text that is judged without the admin token
-Detect = Callable[[bytes | str, bool], dict[str, Any]]  # (text, exact figures?) -> verdict JSON
 LONG = 256 * 1024  # bytes of a request; reading more than this at once would hold up every other one
 logger = logging.getLogger(__name__)
 
@@ -56,23 +69,23 @@ class Proxy:
         key: Key | None,
         detect: Detect,
         admin_token: str | None = None,
+        row: Row | None = None,
     ) -> None:
-        self._settings, self._policy, self._upstream, self._log = settings, policy, upstream, log
-        self._key, self._detect, self._admin_token = key, detect, admin_token
-        self._detections = asyncio.Semaphore(1)
-        self.draining = False  # stopping: open answers go on, new traffic should go elsewhere
+        self._settings, self._policy, self._upstream, self._log, self._key = settings, policy, upstream, log, key
+        self._clients = Clients(settings)
+        self._row = row or Board().row()
+        self._pages = Pages(policy.id, upstream, log, self._row, detect, admin_token, settings.server.max_body)
         self._stopped = False
         self._open: set[Exchange] = set()
-        self._ours: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
-            "GET /healthz": self._healthz,
-            "GET /readyz": self._readyz,
-            "POST /llm-label/detect": self._detection,
-        }
 
     @property
     def open(self) -> int:
         """Count the answers on their way."""
         return len(self._open)
+
+    def drain(self) -> None:
+        """Say that new traffic should go elsewhere; open answers go on."""
+        self._pages.draining = True
 
     def stop(self) -> None:
         """Break off every answer on its way, and take no more."""
@@ -81,7 +94,7 @@ class Proxy:
             exchange.stop()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer any request; every error becomes one OpenAI-style object."""
+        """Answer any request; every error becomes one object in the shape of its API."""
         try:
             return await self._route(request)
         except LabelError as error:
@@ -98,105 +111,146 @@ class Proxy:
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         surface = SURFACES.get(request.path)
         if surface is not None and request.method == "POST":
-            return await self._generate(request, surface)
+            return await self._serve(request, self._first(request, surface))
         name = f"{request.method} {request.path}"
-        if name in self._ours:
-            return await self._ours[name](request)
-        if DATA_ROUTES.fullmatch(name):
+        if page := self._pages.routes.get(name):
+            return await page(request)
+        if DATA_ROUTES.fullmatch(name) or (request.path in COUNTED and request.method == "POST"):
             return await self._pass(request)
-        raise NotOffered(
-            f"{name} is not served: it could carry generated text that llm-label cannot mark yet; "
-            f"text is served at {', '.join('POST ' + path for path in SURFACES)}"
-        )
+        with self._counting_refusals():
+            if kept := KEPT_ROUTES.fullmatch(name):
+                self._entry_of(kept[1], self._clients.caller(request.headers))
+                return await self._pass(request)
+            if asked := stored(request.method, request.path, request.rel_url.raw_query_string):
+                return await self._serve(request, self._again(request, asked))
+            raise _not_served(request, name)
 
-    async def _generate(self, request: web.BaseRequest, surface: Surface) -> web.StreamResponse:
-        server = self._settings.server
-        raw = await self._body(request)
-        work = (raw, surface, server.max_depth, self._policy)
-        view, raw = await asyncio.to_thread(_understand, *work) if len(raw) > LONG else _understand(*work)
-        if self._stopped:
-            raise Stopping("the server is being stopped")
-        exchange = Exchange(
-            surface,
-            view,
-            self._policy,
-            secrets.token_hex(16),
-            self._settings.upstreams[0].url,
-            self._key,
-            body_field=server.body_field,
-            ai_disclosure=server.ai_disclosure,
-        )
+    async def _serve(self, request: web.BaseRequest, prepared: Awaitable[tuple[Exchange, bytes]]) -> web.StreamResponse:
+        began = time.monotonic()
+        with self._counting_refusals():
+            exchange, raw = await prepared
+            if self._stopped:
+                raise Stopping("the server is being stopped")
         self._open.add(exchange)
+        self._row.in_flight(len(self._open))
         try:
             return await exchange.serve(request, raw, self._upstream, self._log)
         finally:
             self._open.discard(exchange)
+            self._row.in_flight(len(self._open))
+            if exchange.first_byte is not None:
+                self._row.first_byte(exchange.first_byte - began)
 
-    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
-        raw = await self._body(request)
-        headers, path = list(request.headers.items()), request.rel_url.raw_path_qs
-        response = await self._upstream.send(UpstreamRequest(request.method, path, headers, raw))
+    async def _first(self, request: web.BaseRequest, surface: Surface) -> tuple[Exchange, bytes]:
+        """Say who asks, and plan the marks. Raises ClientError for what must not reach the upstream."""
+        server = self._settings.server
+        caller = self._clients.caller(request.headers)
+        raw = await body_of(request, server.max_body)
+        work = (raw, surface, server.max_depth, self._policy, caller)
+        view, raw = await asyncio.to_thread(_understand, *work) if len(raw) > LONG else _understand(*work)
+        query = request.rel_url.raw_query_string
+        path = f"{surface.PATH}?{query}" if query else surface.PATH
+        return self._exchange(surface, view, secrets.token_hex(16), path), raw
+
+    async def _again(self, request: web.BaseRequest, asked: Stored) -> tuple[Exchange, bytes]:
+        """Plan the marks of a stored answer as they were planned first."""
+        caller = self._clients.caller(request.headers)
+        raw = await body_of(request, self._settings.server.max_body)
+        entry = self._entry_of(asked.id, caller)
+        language = None if entry else await self._language(request, asked, caller)
+        content_id = entry.content_id if entry else derived_id(self._log.secret(), asked.id)
+        more = {} if asked.after is None else {"skip_through": asked.after}
+        view = asked.view(entry, caller, language)
+        return self._exchange(asked.surface, view, content_id, asked.path, again=entry, more=more), raw
+
+    def _exchange(self, surface: Surface, view: RequestView, content_id: str, path: str, **more: Any) -> Exchange:
+        upstream = self._settings.upstreams[0].url
+        job = Job(surface, view, decide(view, self._policy), content_id, path, upstream, **more)
+        return Exchange(job, self._policy, self._key, self._settings.server)
+
+    def _entry_of(self, upstream_id: str, caller: Caller) -> Entry | None:
+        """Find what happened to a stored answer. Raises NotFound for another client's: they share one upstream."""
+        entry = self._log.find(upstream_id)
+        if self._settings.clients and (entry is None or entry.client != caller.name):
+            raise NotFound(f"no answer {upstream_id!r} was given to this client")
+        return entry
+
+    async def _language(self, request: web.BaseRequest, asked: Stored, caller: Caller) -> str | None:
+        """Tell the language of an answer that we know nothing of: the answer itself says it."""
+        if request.method != "GET":
+            return None
+        ask = UpstreamRequest("GET", request.path, _sent_on(request, caller), b"")
+        response = await self._upstream.send(ask)
         try:
-            body = b"".join([chunk async for chunk in response.chunks])
+            body = loads(b"".join([chunk async for chunk in response.chunks]))
+        except ValueError:
+            return None
         finally:
             response.close()
-        return web.Response(status=response.status, headers=forwarded(response.headers), body=body)
+        return answer_language(body) if response.status < 400 and isinstance(body, dict) else None
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        limit = self._settings.server.max_body
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    @contextlib.contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
         try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLarge(f"the body is larger than {limit} bytes (server.max_body)") from None
-        except (web.RequestPayloadError, ValueError) as error:
-            raise ClientError(f"the body cannot be read: {error}") from None
+            yield
+        except LabelError as error:
+            self._row.refused(error.status)
+            raise
 
-    async def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:
-        return web.json_response({"status": "ok"})
-
-    async def _readyz(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Say whether the upstream answers; any answer below 500 shows that it is there."""
+    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Relay a route without generated text, in pieces as they come."""
+        server = self._settings.server
+        with self._counting_refusals():
+            caller = self._clients.caller(request.headers)
+            raw = await body_of(request, server.max_body)
+            if surface := COUNTED.get(request.path):
+                _, raw = _understand(raw, surface, server.max_depth, self._policy, caller)
+        ask = UpstreamRequest(request.method, request.rel_url.raw_path_qs, _sent_on(request, caller), raw)
+        response = await self._upstream.send(ask)
         try:
-            async with asyncio.timeout(5):
-                response = await self._upstream.send(UpstreamRequest("GET", "/v1/models", [], b""))
+            answer = web.StreamResponse(status=response.status, headers=forwarded(response.headers, DECODED))
+            length = response.header("content-length")
+            if length.isdecimal() and not response.header("content-encoding"):
+                answer.content_length = int(length)
+            await answer.prepare(request)
+            async for chunk in response.chunks:
+                await answer.write(chunk)
+            await answer.write_eof()
+        finally:
             response.close()
-            ready = response.status < 500 and not self.draining
-        except (LabelError, TimeoutError):
-            ready = False
-        return web.json_response({"status": "ok" if ready else "not ready"}, status=200 if ready else 503)
-
-    async def _detection(self, request: web.BaseRequest) -> web.StreamResponse:
-        raw = await self._body(request)
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        token = self._admin_token
-        exact = token is not None and secrets.compare_digest(given.encode(), token.encode())
-        if not exact and len(raw) > STRANGERS_MAX:
-            raise TooLarge(f"the text is larger than {STRANGERS_MAX} bytes; the admin token allows server.max_body")
-        async with self._detections:  # judging must not starve serving
-            verdict = await asyncio.to_thread(self._detect, _submitted(raw), exact)
-        return web.json_response(verdict)
+        return answer
 
 
-def _understand(raw: bytes, surface: Surface, max_depth: int, policy: Policy) -> tuple[RequestView, bytes]:
-    """Return what policy may know of a request, and its body without labels of ours."""
+def _sent_on(request: web.BaseRequest, caller: Caller) -> Headers:
+    return [(name, value) for name, value in request.headers.items() if name.lower() not in caller.withheld]
+
+
+def _not_served(request: web.BaseRequest, name: str) -> ClientError:
+    """Say in one sentence why a route is not relayed."""
+    served = f"text is served at {', '.join('POST ' + path for path in SURFACES)}"
+    if request.headers.get("Upgrade", "").lower() == "websocket" or request.path.startswith("/v1/realtime"):
+        return NotOffered(f"{name} is not served: WebSocket and Realtime answers cannot be marked here; {served}")
+    if request.path.startswith(("/v1/batches", "/v1/files")):
+        return NotOffered(f"{name} is not served: batch results would come back without marks; {served}")
+    if request.path in {*SURFACES, *COUNTED} and request.method != "GET":
+        return WrongMethod(f"{request.path} takes POST, not {request.method}")
+    return NotOffered(f"{name} is not served: it could carry generated text that llm-label cannot mark; {served}")
+
+
+def _understand(
+    raw: bytes, surface: Surface, max_depth: int, policy: Policy, caller: Caller
+) -> tuple[RequestView, bytes]:
+    """Return what policy may know of a request, and its body without labels of ours and what clients may not set."""
     body = read_body(raw, max_depth)
-    return surface.view(body), surface.clean(raw, body, policy.known)
-
-
-def _submitted(raw: bytes) -> bytes | str:
-    """Take `{"text": …}` apart; anything else is the text, or the saved answer, itself."""
-    if raw.lstrip()[:1] == b"{":
-        with contextlib.suppress(ValueError, RecursionError):
-            body = loads(raw)
-            if isinstance(body, dict) and set(body) == {"text"} and isinstance(body["text"], str):
-                return str(body["text"])
-    return raw
+    raw, gone = strip(raw, body)
+    view = replace(surface.view(body), caller=caller, guard=" ".join(gone))
+    return view, surface.clean(raw, body, policy.known)
 
 
 def _error(request: web.BaseRequest, error: LabelError) -> web.Response:
     """Answer with an error in the shape that clients of this route raise on."""
-    surface = SURFACES.get(request.path)
+    surface = SURFACES.get(request.path) or COUNTED.get(request.path)
     body = surface.error_body(error) if surface else error_body(error)
-    return web.json_response(body, status=error.status)
+    # RFC 9110 15.5.2: a 401 says how to identify oneself.
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return web.json_response(body, status=error.status, headers=headers)

@@ -5,10 +5,10 @@ final before the first byte leaves, and the entry is closed whatever happens.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -17,14 +17,17 @@ from llm_label.audit.entry import Entry, Result
 from llm_label.audit.log import Log
 from llm_label.errors import LabelError, MarkError, Stopping, UpstreamError
 from llm_label.metadata.aigc import Record
-from llm_label.policy import Plan, Policy, RequestView, Skipped, decide
-from llm_label.proxy import sse
-from llm_label.proxy.notice import Notice
+from llm_label.metadata.headers import read_response_headers
+from llm_label.policy import Plan, Policy, RequestView, Skipped
+from llm_label.proxy.marking import Marking
+from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.surfaces.surface import Surface
-from llm_label.proxy.upstream import Headers, Mark, Upstream, UpstreamRequest, UpstreamResponse
+from llm_label.proxy.upstream import Headers, Mark, Upstream, UpstreamRequest, UpstreamResponse, forwarded
+from llm_label.proxy.writer import Writer
+from llm_label.settings import ServerSettings
 from llm_label.watermark.keyring import Key
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Job"]
 
 RESULTS: dict[str, Result] = {
     "upstream_truncated": "truncated",
@@ -34,43 +37,45 @@ RESULTS: dict[str, Result] = {
     "server_stopped": "stopped",
 }
 # Headers that no longer fit the body once it is marked, and those that are ours to say.
-REPLACED = frozenset(
-    ["content-length", "content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"]
-    + ["x-aigc", "x-llm-label"]
-)
+LENGTHS = frozenset(["content-length", "content-encoding"])
+REPLACED = LENGTHS.union(["etag", "content-md5", "digest", "content-digest", "repr-digest", "x-aigc", "x-llm-label"])
+DISCLOSED = REPLACED | {"ai-disclosure"}
 MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is held to be marked
 LONG = 256 * 1024  # bytes; marking more than this at once would hold up every other answer
+DRAIN = 600.0  # seconds that the rest of an answer is read for a client that has left
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one exchange is about: who answers what, and which marks it gets."""
+
+    surface: Surface
+    view: RequestView
+    plan: Plan
+    content_id: str
+    path: str  # with the query, as it goes to the upstream
+    upstream: str  # its name, for the log
+    again: Entry | None = None  # the answer is asked for again, and this is what happened the first time
+    more: dict[str, Any] = field(default_factory=dict)  # what the surface's Answer takes beside
 
 
 class Exchange:
     """One answer, from its plan to its closed entry."""
 
-    def __init__(
-        self,
-        surface: Surface,
-        view: RequestView,
-        policy: Policy,
-        content_id: str,
-        upstream_name: str,
-        key: Key | None,
-        *,
-        body_field: bool,
-        ai_disclosure: bool,
-    ) -> None:
-        self.plan: Plan = decide(view, policy)
-        self.view, self.policy, self._key, self._path = view, policy, key, surface.PATH
-        scheme = key.spec.scheme if key else None
-        self.notice = Notice(content_id, Record.produced(policy.producer, content_id), self.plan, scheme, policy.id)
-        self.answer = surface.Answer(self.plan, self.notice, view.n, body_field)
-        # With every mark off the bytes pass unparsed (the touch law).
-        self.untouched = self.plan.labels is None and not body_field and not self.plan.watermark
-        self._ai_disclosure = ai_disclosure
-        self.entry = self._entry(content_id, upstream_name)
+    def __init__(self, job: Job, policy: Policy, key: Key | None, server: ServerSettings) -> None:
+        self.job, self.plan, self.policy, self._key, self._server = job, job.plan, policy, key, server
+        record = Record.produced(policy.producer, job.content_id)
+        self.notice = Notice(job.content_id, record, job.plan, key.spec.scheme if key else None, policy.id)
+        self.answer = job.surface.Answer(job.plan, self.notice, job.view.n, server.body_field, **job.more)
+        untouched = not (job.plan.labels or job.plan.otherwise) and not server.body_field and not job.plan.watermark
+        self.marking = Marking(self.answer, untouched=untouched, fail_open=policy.fail_open)
+        self.entry = self._entry()
         self._result: Result = "failed"
         self._task: asyncio.Task[Any] | None = None
         self._stopping = False
-        self._opened = False  # marking failed, and the operator wrote `on_failure = "open"`
+        self._delivered: Outcome | None = None  # what had happened when the client left, while the rest is read
+        self.first_byte: float | None = None  # monotonic seconds, when the first byte of the body left
 
     def stop(self) -> None:
         """Break the answer off because the server stops; its client gets an error it can raise."""
@@ -99,27 +104,39 @@ class Exchange:
             raise
         except LabelError as error:
             raise self._failed(error) from error.__cause__
-        except Exception:
-            raise self._failed(self._broken()) from None
+        except Exception as error:
+            raise self._failed(self._broken(error)) from None
         finally:
             self._close(log)
 
     def _outgoing(self, request: web.BaseRequest, raw: bytes) -> UpstreamRequest:
         mark = Mark(self._key, self.policy.variety) if self._key and self.plan.watermark else None
-        query = request.rel_url.raw_query_string
-        path = f"{self._path}?{query}" if query else self._path
-        return UpstreamRequest(request.method, path, list(request.headers.items()), raw, mark)
+        withheld = self.job.view.caller.withheld
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in withheld]
+        return UpstreamRequest(request.method, self.job.path, headers, raw, mark)
 
     async def _relay(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
         if response.status >= 400:
             return await self._refused(request, response)
         self.notice.watermark_skipped = response.watermark_skipped
         self._require_watermark()
-        ours = self.notice.headers(self.view.model, ai_disclosure=self._ai_disclosure)
-        headers = _kept(response.headers, REPLACED.union(name.lower() for name, _ in ours)) + ours
+        headers = self._headers(response)
         if response.header("content-type").lower().startswith("text/event-stream"):
             return await self._stream(request, response, headers)
         return await self._whole(request, response, headers)
+
+    def _headers(self, response: UpstreamResponse) -> Headers:
+        """Return the headers of the answer. An upstream that has marked it, as our own proxies do, has the word."""
+        theirs = read_response_headers(response.header("x-aigc"), response.header("x-llm-label"))
+        if theirs and theirs.label:
+            self.marking.untouched = True
+            self.entry.label_skipped, self.entry.upstream_id = Skipped.LABELLED.value, theirs.record.produce_id
+            return forwarded(response.headers, LENGTHS)
+        if theirs:
+            self.notice.adopt(theirs.record)  # the first to write a record is the producer
+            self.entry.upstream_id = theirs.record.produce_id
+        ours = self.notice.headers(self.job.view.model, ai_disclosure=self._server.ai_disclosure)
+        return forwarded(response.headers, DISCLOSED if self._server.ai_disclosure else REPLACED) + ours
 
     async def _refused(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
         """Pass an error as it is: it is nobody's generated text, and gets neither labels nor a record."""
@@ -127,21 +144,22 @@ class Exchange:
         self.entry.status, self.entry.label_skipped = response.status, Skipped.ERROR.value
         self.entry.note = f"the upstream answered {response.status}"
         self._result = "upstream_error"
-        return await _send(request, response.status, _kept(response.headers, REPLACED), body)
+        return await _send(request, response.status, forwarded(response.headers, REPLACED), body)
 
     async def _whole(
         self, request: web.BaseRequest, response: UpstreamResponse, headers: Headers
     ) -> web.StreamResponse:
-        body = await _all(response.chunks)
+        try:
+            body = await _all(response.chunks)
+        except asyncio.CancelledError:
+            await self._drain(response.chunks)
+            raise
         self._require_watermark()
-        if not self.untouched:
-            try:
-                long = len(body) > LONG
-                body = await asyncio.to_thread(self.answer.whole, body) if long else self.answer.whole(body)
-            except UpstreamError as error:
-                self._open(error)
+        work = self.marking.whole
+        body = await asyncio.to_thread(work, body) if len(body) > LONG else work(body)
         self._ended()
         self.entry.status = response.status
+        self.first_byte = time.monotonic()
         return await _send(request, response.status, headers, body)
 
     async def _stream(
@@ -155,94 +173,75 @@ class Exchange:
         self.entry.status = response.status
         await answer.prepare(request)
         if error := await self._pour(response.chunks, answer):
-            await answer.write(self._broken_off(self._failed(error)))
+            await answer.write(self.marking.broken_off(self._failed(error)))
         await answer.write_eof()
         return answer
 
     async def _pour(self, chunks: AsyncIterator[bytes], answer: web.StreamResponse) -> LabelError | None:
         """Send a stream on, marked; return the error that its client must hear of."""
+        marking, client = self.marking, Writer(answer, 0 if self.marking.untouched else self._server.keep_alive)
         try:
-            async for out in self._marked(chunks):
-                if out:
-                    await answer.write(out)
+            async for chunk in chunks:
+                if out := marking.feed(chunk):
+                    await client.write(out)
+                    self.first_byte = self.first_byte or time.monotonic()
+                if marking.broke:
+                    raise marking.broke
+            await client.write(marking.end())
+            if marking.broke:
+                raise marking.broke
             self._require_watermark()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError) as gone:
+            if self._stopping and self._task and isinstance(gone, asyncio.CancelledError):
+                self._task.uncancel()
+                return _stopping()
+            await self._drain(chunks)
             raise
-        except asyncio.CancelledError:
-            if not (self._stopping and self._task):
-                raise
-            self._task.uncancel()
-            return _stopping()
         except LabelError as error:
             return error
-        except Exception:
-            return self._broken()
+        except Exception as error:
+            return self._broken(error)
+        finally:
+            client.end()
         self._ended()
         return None
 
-    async def _marked(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield what goes to the client; what stood before an event that cannot be marked goes out first."""
-        parser = sse.Parser()
-        async for chunk in chunks:
-            if self.untouched or self._opened:
-                yield chunk
-                continue
-            out, error = self._mark(parser.feed(chunk))
-            yield out
-            if error:
-                raise error
-            if self._opened:
-                yield parser.finish()
-        out, error = self._mark(parser.end())
-        yield out
-        if error:
-            raise error
-        if not (self.untouched or self._opened):
-            yield self.answer.finish()
-
-    def _mark(self, events: Iterable[sse.Event]) -> tuple[bytes, Exception | None]:
-        """Return the marked bytes of some events, and the error that ended them."""
-        out = []
-        for event in events:
+    async def _drain(self, chunks: AsyncIterator[bytes]) -> None:
+        """Read the rest for a client that has left, where the operator wants it, so that the upstream finishes."""
+        if self._server.on_disconnect != "drain" or self._stopping or self._delivered:
+            return
+        self._delivered = self.answer.outcome()
+        deadline, left = time.monotonic() + DRAIN, False
+        while not left:
             try:
-                out.append(event.raw if self._opened else self.answer.feed(event))
-            except UpstreamError as error:
-                if not self.policy.fail_open:
-                    return b"".join(out), error
-                self._open(error)
-                out += [self.answer.flush(), event.raw]
-            except Exception as error:
-                return b"".join(out), error
-        return b"".join(out), None
+                left = await self._read_on(chunks, deadline)
+            except asyncio.CancelledError:  # the connection's end may be told more than once
+                if self._stopping:
+                    raise
+            except UpstreamError:
+                return
 
-    def _open(self, error: UpstreamError) -> None:
-        """Go on without marks, where the operator wrote so; else raise the error again."""
-        if not self.policy.fail_open:
-            raise error
-        self._opened = True
-        self._failed(error)
+    async def _read_on(self, chunks: AsyncIterator[bytes], deadline: float) -> bool:
+        async for chunk in chunks:
+            if self.job.view.stream:
+                self.marking.feed(chunk)
+            if time.monotonic() > deadline:
+                break
+        return True
 
     def _ended(self) -> None:
-        if not self._opened:
-            self._result = "upstream_error" if self.answer.failed else "complete"
+        self._result = "upstream_error" if self.answer.failed else "complete"
+        if self.marking.opened:
+            self._failed(self.marking.opened)
 
     def _require_watermark(self) -> None:
         """Raise MarkError when a watermark that must be there is not: some upstreams know only at the end."""
         if self.plan.watermark_required and (reason := self.notice.watermark_skipped()):
             raise MarkError(f"the watermark is required here and was not applied: {reason}")
 
-    def _broken_off(self, error: LabelError) -> bytes:
-        """Return the end of a stream that cannot go on: what is pending, then an error that SDKs raise."""
-        if self.untouched or self._opened:  # the bytes so far may end in the middle of an event
-            return b"\n\n" + self.answer.error_frame(error)
-        pending = b""
-        with contextlib.suppress(Exception):  # our own mistake must not hide the error from the client
-            pending = self.answer.flush()
-        return pending + self.answer.error_frame(error)
-
-    def _broken(self) -> LabelError:
+    def _broken(self, error: Exception) -> LabelError:
         """Log our own mistake; its client learns only that there was one."""
-        logger.exception("answer %s failed", self.entry.content_id)
+        logger.error("answer %s failed", self.entry.content_id, exc_info=error)
         return LabelError("llm-label failed on this answer; see its log")
 
     def _failed(self, error: LabelError) -> LabelError:
@@ -252,31 +251,42 @@ class Exchange:
             self.entry.status = error.status
         return error
 
-    def _entry(self, content_id: str, upstream: str) -> Entry:
-        labels = self.plan.labels
+    def _entry(self) -> Entry:
+        if self.job.again:
+            return replace(self.job.again, status=None, retrieved=self.job.again.retrieved + 1)
+        view, labels = self.job.view, self.plan.labels
         return Entry(
-            content_id=content_id,
+            content_id=self.job.content_id,
             opened=time.time(),
-            surface=self.view.surface,
-            upstream=upstream,
-            model=self.view.model,
-            stream=self.view.stream,
+            surface=view.surface,
+            upstream=self.job.upstream,
+            model=view.model,
+            stream=view.stream,
             producer=self.policy.producer,
             policy=self.policy.id,
             label_planned=" ".join(labels.positions) if labels else "",
             watermark_planned=self.plan.watermark,
+            client=view.caller.name,
+            traffic=view.caller.traffic,
+            asked=view.caller.asked,
+            guard=view.guard,
+            language=" ".join(filter(None, (labels.start, labels.rest))) if labels else "",
         )
 
     def _close(self, log: Log) -> None:
+        if self.job.again and self._result != "complete":
+            self.entry = replace(self.job.again, retrieved=self.entry.retrieved)  # what happened first still holds
+            return log.put(self.entry)
         outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
+        told = self._delivered or outcome
         served = entry.status is not None and entry.status < 400
         entry.result, entry.closed = self._result, time.time()
-        entry.upstream_id = outcome.upstream_id
+        entry.upstream_id = outcome.upstream_id or entry.upstream_id
         entry.choices, entry.finish_reasons = outcome.choices, " ".join(outcome.finish_reasons)
         refused = self._result == "upstream_error" and not outcome.choices
-        entry.label_skipped = entry.label_skipped or (Skipped.ERROR.value if refused else outcome.label_skipped)
+        entry.label_skipped = entry.label_skipped or (Skipped.ERROR.value if refused else told.label_skipped)
         if served:
-            entry.label_applied, entry.labelled = " ".join(outcome.label_applied), outcome.labelled
+            entry.label_applied, entry.labelled = " ".join(told.label_applied), told.labelled
             entry.watermark_applied = watermark["key"]
         entry.watermark_skipped = watermark["skipped"]
         log.put(entry)
@@ -284,10 +294,6 @@ class Exchange:
 
 def _stopping() -> LabelError:
     return Stopping("the server is being stopped; the answer is incomplete")
-
-
-def _kept(headers: Headers, replaced: Collection[str]) -> Headers:
-    return [(name, value) for name, value in headers if name.lower() not in replaced]
 
 
 async def _all(chunks: AsyncIterator[bytes]) -> bytes:

@@ -6,7 +6,7 @@ bytes. The text must be valid JSON (a real parser has read it first). Nothing he
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,51 @@ class Editor:
         comma = b"" if self.raw[inner : inner + 1] == b"}" else b","
         at = parent[1] - 1
         self._edits.append(_Edit(at, at, comma + dumps(name) + b":" + text))
+
+    def delete(self, parent: Path, names: Collection[str]) -> None:
+        """Take the members called `names` out of the object at `parent`, with one comma each and nothing else."""
+        span = find(self.raw, parent)
+        if span is None:
+            return
+        at = _skip_space(self.raw, span[0] + 1)  # past the brace
+        kept_end: int | None = None
+        for name, (_, end) in _members(self.raw, span[0]):
+            after = _past_comma(self.raw, end)
+            last = self.raw[after : after + 1] == b"}"
+            if name not in names:
+                kept_end = end
+            elif not last:
+                self._edits.append(_Edit(at, after, b""))
+            elif kept_end is None:
+                self._edits.append(_Edit(at, end, b""))
+            else:  # its comma stands behind the last member that stays
+                self._cut(kept_end, end)
+            at = after
+
+    def _cut(self, start: int, end: int) -> None:
+        self._edits = [edit for edit in self._edits if not start <= edit.start < end]
+        self._edits.append(_Edit(start, end, b""))
+
+    def append(self, path: Path, value: object) -> None:
+        """Add an item to the end of the list at `path`, which must exist."""
+        span = find(self.raw, path)
+        if span is None or self.raw[span[0] : span[0] + 1] != b"[":
+            raise LookupError(f"no list at {path!r}")
+        ends = [end for _, (_, end) in _items(self.raw, span[0])]
+        at = ends[-1] if ends else span[1] - 1
+        self._edits.append(_Edit(at, at, (b"," if ends else b"") + dumps(value)))
+
+    def drop(self, path: Path, indices: Collection[int]) -> None:
+        """Take items out of the list at `path`, each with one comma. Items that stay may be edited as well."""
+        span = find(self.raw, path)
+        spans = [span for _, span in _items(self.raw, span[0])] if span else []
+        kept = next((i for i in range(len(spans)) if i not in indices), len(spans))
+        if kept and spans:
+            end = spans[kept][0] if kept < len(spans) else spans[-1][1]
+            self._edits.append(_Edit(spans[0][0], end, b""))
+        for i in range(kept + 1, len(spans)):
+            if i in indices:
+                self._edits.append(_Edit(spans[i - 1][1], spans[i][1], b""))
 
     def _find(self, path: Path) -> tuple[int, int] | None:
         name = path[-1]

@@ -38,6 +38,11 @@ class Notice:
     def __post_init__(self) -> None:
         self._record = self.record.to_dict()
 
+    def adopt(self, record: Record) -> None:
+        """Take the record that the answer came with: the first to write one is the producer (Annex E, note 1)."""
+        self.record, self.content_id = record, record.produce_id
+        self._record = record.to_dict()
+
     def planned(self) -> dict[str, Any]:
         """Return the object of the first frame, before any text."""
         return self._body((), str(self.plan.label_skipped) if self.plan.label_skipped else None)

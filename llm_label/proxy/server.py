@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from llm_label.errors import KeyringError, SettingsError
 from llm_label.keyfile import digest_of, load_keyring
 from llm_label.policy import Policy
 from llm_label.proxy.app import Proxy
+from llm_label.proxy.metrics import Board, Row
 from llm_label.proxy.upstream import Upstream, connect
 from llm_label.settings import Settings, default_audit, read_private
 from llm_label.verify.detector import Detector
@@ -44,8 +46,9 @@ class Parts:
     log: Log
 
 
-def build(settings: Settings) -> Parts:
+def build(settings: Settings, row: Row | None = None) -> Parts:
     """Check the settings as a whole and build a worker. Raises LabelError with one line."""
+    row = row or Board().row()
     ring = load_keyring(settings)
     key = marking_key(settings, ring)
     upstream = connect(settings.upstreams[0])
@@ -54,14 +57,22 @@ def build(settings: Settings) -> Parts:
     policy = Policy.of(settings, upstream_watermarks=upstream.watermarks, issued=store.issued())
     store.issue(policy.texts.values())
     token = admin_token(settings)
-    log = Log(store)
+    log = Log(store, noted=row.waiting)
     detector = Detector(ring, policy.known)
-    return Parts(Proxy(settings, policy, upstream, log, key, detector, token), policy, upstream, log)
+    return Parts(Proxy(settings, policy, upstream, log, key, detector, token, row), policy, upstream, log)
 
 
 def marking_key(settings: Settings, ring: Keyring) -> Key | None:
-    name = settings.watermark.key
-    return ring.get(name) if name is not None else None
+    """Return the key to mark with. Raises KeyringError when there is none of that name, or it is an auditor's."""
+    if (name := settings.watermark.key) is None:
+        return None
+    key = ring.get(name)
+    if key.origin == "derived":
+        raise KeyringError(
+            f"watermark.key {name!r} is an auditor's copy, which detects and does not mark; use the ring that holds "
+            "its root, or make a key with: llm-label keys new ID --tokenizer PATH"
+        )
+    return key
 
 
 def admin_token(settings: Settings) -> str | None:
@@ -82,17 +93,19 @@ def check_tokenizer(key: Key | None, tokenizer: Path | None) -> None:
         )
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> int:
-    """Run until SIGTERM or SIGINT; `announce` gets the address once it is bound. Return the exit status."""
+def serve(settings: Settings, announce: Callable[[str, Policy], None]) -> int:
+    """Run until SIGTERM or SIGINT; `announce` gets the address and the policy once it is bound. Return the status."""
     server = settings.server
     if server.workers == 1:
         sock = _bind(settings)
-        return asyncio.run(_work(settings, sock, lambda: announce(_address(server.host, sock))))
+        ready = partial(announce, _address(server.host, sock))
+        return asyncio.run(_work(settings, sock, ready, Board().row()))
     if not hasattr(os, "fork"):
         raise SettingsError("server.workers above 1 needs an operating system with fork")
     sock = _bind(settings)
-    build(settings).log.close()  # a mistake shows here once, not in every worker
-    announce(_address(server.host, sock))
+    parts = build(settings)  # a mistake shows here once, not in every worker
+    parts.log.close()
+    announce(_address(server.host, sock), parts.policy)
     return _supervise(settings, sock)
 
 
@@ -109,8 +122,8 @@ def _address(host: str, sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
 
 
-async def _work(settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> int:
-    parts = build(settings)
+async def _work(settings: Settings, sock: socket.socket, ready: Callable[[Policy], None], row: Row) -> int:
+    parts = build(settings, row)
     parts.upstream.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -130,7 +143,7 @@ async def _work(settings: Settings, sock: socket.socket, ready: Callable[[], Non
     await site.start()
     gc.collect()
     gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of a request
-    ready()
+    ready(parts.policy)
     await stop.wait()
     await _drain(parts, site, settings.server.drain)
     await runner.cleanup()
@@ -161,7 +174,7 @@ def request_factory(max_body: int) -> Callable[..., web.BaseRequest]:
 
 async def _drain(parts: Parts, site: web.SockSite, seconds: float) -> None:
     """Stop accepting, let open answers finish for a while, then break them off."""
-    parts.proxy.draining = True
+    parts.proxy.drain()
     await site.stop()
     for patience, act in ((seconds, parts.proxy.stop), (GRACE, lambda: None)):
         end = time.monotonic() + patience
@@ -172,7 +185,8 @@ async def _drain(parts: Parts, site: web.SockSite, seconds: float) -> None:
 
 def _supervise(settings: Settings, sock: socket.socket) -> int:
     """Keep the workers running; forward SIGTERM; stop when they have stopped."""
-    workers: dict[int, float] = {}
+    board = Board(settings.server.workers)
+    workers: dict[int, tuple[int, float]] = {}  # pid -> (its row of the board, when it began)
     status, stopping = 0, False
 
     def stop(*_: object) -> None:
@@ -184,13 +198,13 @@ def _supervise(settings: Settings, sock: socket.socket) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    for _ in range(settings.server.workers):
-        workers[_fork(settings, sock)] = time.monotonic()
+    for number in range(board.workers):
+        workers[_fork(settings, sock, board.row(number))] = number, time.monotonic()
     if stopping:
         stop()  # the signal came between two forks
     while workers:
         pid, wait_status = os.wait()
-        born = workers.pop(pid)
+        number, born = workers.pop(pid)
         if stopping:
             continue
         logger.error("worker %d ended with status %d", pid, os.waitstatus_to_exitcode(wait_status))
@@ -198,11 +212,11 @@ def _supervise(settings: Settings, sock: socket.socket) -> int:
             status = 1
             stop()
         else:
-            workers[_fork(settings, sock)] = time.monotonic()
+            workers[_fork(settings, sock, board.row(number))] = number, time.monotonic()
     return status
 
 
-def _fork(settings: Settings, sock: socket.socket) -> int:
+def _fork(settings: Settings, sock: socket.socket, row: Row) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -210,7 +224,7 @@ def _fork(settings: Settings, sock: socket.socket) -> int:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        status = asyncio.run(_work(settings, sock, lambda: None))
+        status = asyncio.run(_work(settings, sock, lambda policy: None, row))
     except (SettingsError, KeyringError) as error:
         print(f"llm-label: {error}", file=sys.stderr)
     finally:

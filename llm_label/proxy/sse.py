@@ -5,7 +5,7 @@ what nobody edits leaves as it came. Nothing here does I/O.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llm_label.errors import UpstreamError
 
@@ -19,8 +19,7 @@ _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: its bytes as they came, its data lines joined by LF (None without a data line)."""
 
     raw: bytes

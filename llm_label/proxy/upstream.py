@@ -19,10 +19,23 @@ from llm_label.errors import SettingsError, UpstreamError, UpstreamTimeout
 from llm_label.settings import UpstreamSettings, read_private
 from llm_label.watermark.keyring import Key
 
-__all__ = ["Mark", "OpenAIUpstream", "Upstream", "UpstreamRequest", "UpstreamResponse", "connect", "forwarded"]
+__all__ = [
+    "DECODED",
+    "Headers",
+    "Mark",
+    "OpenAIUpstream",
+    "Upstream",
+    "UpstreamRequest",
+    "UpstreamResponse",
+    "connect",
+    "forwarded",
+]
 
 GROUP = "llm_label.upstreams"
-INSTALL = {"local": "./adapters/transformers"}  # kind -> what to install, in the source tree
+INSTALL = {
+    "local": "./adapters/transformers",
+    "litellm": "./adapters/litellm",
+}  # kind -> what to install, in the source tree
 # RFC 9110 7.6.1, and what this hop sets itself. Identity encoding: the body must be readable to be marked.
 HOP_BY_HOP = frozenset(
     [
@@ -43,6 +56,10 @@ HOP_BY_HOP = frozenset(
 )
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]")  # control characters, bytes that are not UTF-8
 DECODED = ("content-encoding",)  # no longer true of a body that server or client library has decoded
+# What the client library decodes, each in pieces.
+READABLE = frozenset(["identity", "", "gzip", "deflate", "br", "zstd"])
+LOST = (aiohttp.ClientConnectionError, OSError)  # no answer has begun: the request may be sent once more
+PAUSE = 0.1  # seconds before the first of the further tries
 READ_SIZE = 256 * 1024
 IDLE = 4  # seconds; uvicorn, under most model servers, closes idle connections after 5
 
@@ -83,10 +100,15 @@ class UpstreamResponse:
 
 def forwarded(headers: Headers, dropped: Collection[str] = ()) -> Headers:
     """Return the headers that pass a proxy: none of `dropped`, no hop's own, none that HTTP cannot carry on."""
-    lowered = [(name.lower(), name, value) for name, value in headers]
-    own = {part.strip().lower() for low, _, value in lowered if low == "connection" for part in value.split(",")}
-    dropped = HOP_BY_HOP.union(own, dropped)
-    return [(name, value) for low, name, value in lowered if low not in dropped and not _UNSENDABLE.search(value)]
+    kept, named = [], ""  # `Connection` names headers that are the hop's own too
+    for name, value in headers:
+        low = name.lower()
+        if low == "connection":
+            named += f",{value.lower()}"
+        elif low not in HOP_BY_HOP and low not in dropped and (value.isprintable() or not _UNSENDABLE.search(value)):
+            kept.append((name, value))
+    own = {part.strip() for part in named.split(",")} - {"", "close", "keep-alive"} if named else None
+    return [(name, value) for name, value in kept if name.lower() not in own] if own else kept
 
 
 class Upstream(Protocol):
@@ -136,21 +158,38 @@ class OpenAIUpstream:
         pass
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        try:
-            async with asyncio.timeout(self._settings.read_timeout):
-                response = await self._client().request(
-                    request.method,
-                    self._base + request.path,
-                    headers=self._headers(request.headers),
-                    data=io.BytesIO(request.body) if len(request.body) > READ_SIZE else request.body or None,
-                    allow_redirects=False,
-                )
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamError(f"the upstream {self._base} cannot be reached: {_reason(error)}") from error
-        headers = forwarded(list(response.headers.items()), DECODED)
-        return UpstreamResponse(response.status, headers, self._chunks(response), close=response.close)
+        response = await self._answered(request)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding not in READABLE:  # it was asked for identity
+            response.close()
+            raise UpstreamError(
+                f"the upstream {self._base} answers in the encoding {encoding[:40]!r}, which cannot be read here; "
+                f"known: {', '.join(sorted(READABLE))}",
+                code="upstream_malformed",
+            )
+        body = _Body(response, self._settings.read_timeout, self._base)
+        return UpstreamResponse(response.status, list(response.headers.items()), body, close=body.close)
+
+    async def _answered(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        """Return a response once its headers are there; until then nothing was promised, and it may be asked again."""
+        headers, tries = self._headers(request.headers), self._settings.retries
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.read_timeout):
+                    return await self._client().request(
+                        request.method,
+                        self._base + request.path,
+                        headers=headers,
+                        data=io.BytesIO(request.body) if len(request.body) > READ_SIZE else request.body or None,
+                        allow_redirects=False,
+                    )
+            except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+                raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
+            except (aiohttp.ClientError, OSError) as error:
+                if not tries or not isinstance(error, LOST):
+                    raise UpstreamError(f"the upstream {self._base} cannot be reached: {_reason(error)}") from error
+            await asyncio.sleep(PAUSE * 2 ** (self._settings.retries - tries))
+            tries -= 1
 
     async def close(self) -> None:
         if self._session:
@@ -175,45 +214,48 @@ class OpenAIUpstream:
         kept = forwarded(headers, {*DECODED, "authorization"})
         return [*kept, ("Authorization", f"Bearer {self._key}"), ("Accept-Encoding", "identity")]
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        watch = _Watch(response, self._settings.read_timeout)
+
+class _Body:
+    """The bytes of a response as they arrive. A server that is silent for too long is given up: one timer for all."""
+
+    def __init__(self, response: aiohttp.ClientResponse, seconds: float, base: str) -> None:
+        self._response, self._seconds, self._base = response, seconds, base
+        self._expired = False
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in response.content.iter_any():
-                watch.heard()
-                yield chunk
+            chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            if watch.expired:
+            self.close()
+            if self._expired:
                 raise UpstreamTimeout(f"the upstream {self._base} stopped sending") from error
             raise UpstreamError(
                 f"the upstream {self._base} broke off: {_reason(error)}", code="upstream_truncated"
             ) from error
-        finally:
-            watch.end()
-            response.release()
+        if not chunk:
+            self._timer.cancel()
+            self._response.release()
+            raise StopAsyncIteration
+        self._heard = self._loop.time()
+        return chunk
 
-
-class _Watch:
-    """Close a response that was silent for too long: one timer for a stream, not one for each of its chunks."""
-
-    def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
-        self.expired = False
-        self._response, self._seconds = response, seconds
-        self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def heard(self) -> None:
-        self._last = self._loop.time()
-
-    def end(self) -> None:
+    def close(self) -> None:
+        """Give the connection up, unless the body has ended."""
         self._timer.cancel()
+        self._response.close()
 
     def _look(self) -> None:
-        left = self._last + self._seconds - self._loop.time()
+        left = self._heard + self._seconds - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            self.expired = True
+            self._expired = True
             self._response.close()
 
 

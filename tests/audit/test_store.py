@@ -142,3 +142,90 @@ def test_what_could_not_be_written_is_tried_again_without_new_traffic(
     asyncio.run(main())
     other.close()
     log.close()
+
+
+def test_an_old_log_keeps_its_entries_and_gets_their_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite3"
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("CREATE TABLE migrations (number INTEGER PRIMARY KEY, applied REAL NOT NULL)")
+    for number, migrate in enumerate(MIGRATIONS[:2], 1):
+        migrate(db)
+        db.execute("INSERT INTO migrations VALUES (?, 0)", (number,))
+    old = "content_id, opened, surface, upstream, stream, producer, policy, label_planned, result, label_applied, label_skipped, status, choices, labelled, finish_reasons"  # fmt: skip
+    for k, what in enumerate(
+        [("complete", "start", None, 200), ("complete", "", "tool_call", 200), ("upstream_error", "", "empty", 404),
+         ("upstream_malformed", "start", None, 200), ("complete", "", None, 200), ("open", "", None, None)]
+    ):  # fmt: skip
+        values = (f"{k:032}", 1.0, "chat", "http://up", 1, "Acme", "cn-1", "start", *what, 1, 1, "stop")
+        db.execute(f"INSERT INTO entries ({old}) VALUES ({', '.join('?' * len(values))})", values)
+    db.close()
+    store = Store(path)
+    assert store.counts() == [
+        ("chat", "failed", "unlabelled", "complete", 1),
+        ("chat", "failed", "upstream_malformed", "upstream_malformed", 1),
+        ("chat", "labelled", "", "complete", 1),
+        ("chat", "skipped", "error", "upstream_error", 1),
+        ("chat", "skipped", "tool_call", "complete", 1),
+    ]
+    assert store.counts() == store.counts(0.0), "and they are what today's rule says"
+    for entry in store.list():
+        store.write([entry])
+    assert store.counts() == store.counts(0.0)
+    kept = store.get(f"{0:032}")
+    assert kept is not None and (kept.client, kept.traffic, kept.guard) == (None, "human", "")
+
+
+def test_counts_are_of_closed_entries_and_of_each_once(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "a.sqlite3"), Store(tmp_path / "a.sqlite3")
+    one.write([ENTRY, replace(ENTRY, content_id="b" * 32)])
+    assert one.counts() == []
+    done = replace(ENTRY, result="complete", status=200, label_applied="start")
+    one.write([done])
+    one.write([done])
+    two.write([replace(ENTRY, content_id="c" * 32, result="complete", status=200, label_skipped="empty")])
+    assert (
+        one.counts()
+        == two.counts()
+        == [
+            ("chat", "labelled", "", "complete", 1),
+            ("chat", "skipped", "empty", "complete", 1),
+        ]
+    )
+    one.write([replace(done, result="upstream_malformed")])
+    assert [count[1:] for count in two.counts()] == [
+        ("failed", "upstream_malformed", "upstream_malformed", 1),
+        ("skipped", "empty", "complete", 1),
+    ]
+    assert two.counts(2.0) == []
+
+
+def test_a_write_that_fails_counts_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite3")
+    good = replace(ENTRY, result="complete", status=200, label_applied="start")
+    with pytest.raises(sqlite3.Error):
+        store.write([good, replace(good, content_id="b" * 32, surface=None)])  # type: ignore[arg-type]
+    assert store.counts() == [] and store.list() == []
+
+
+def test_an_answer_is_found_by_the_upstreams_number_and_by_its_beginning(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite3")
+    store.write([replace(ENTRY, upstream_id="resp_1"), replace(ENTRY, content_id="ab" * 16, upstream_id="resp_1")])
+    found = store.by_upstream_id("resp_1")
+    assert found is not None and found.content_id == "ab" * 16, "the newest"
+    assert store.by_upstream_id("resp_2") is None
+    plan = store._db.execute("EXPLAIN QUERY PLAN SELECT * FROM entries WHERE upstream_id = 'x'").fetchone()
+    assert "entries_by_upstream" in str(plan)
+    assert [e.content_id for e in store.by_prefix("aba")] == ["ab" * 16]
+    assert len(store.by_prefix("a")) == 2 and store.by_prefix("c") == []
+
+
+def test_the_installation_has_one_secret(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "a.sqlite3"), Store(tmp_path / "a.sqlite3")
+    assert one.secret() == two.secret() == one.secret() and len(one.secret()) == 32
+    assert Store(tmp_path / "b.sqlite3").secret() != one.secret()
+
+
+def test_the_log_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite3")
+    store.write([ENTRY])
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}

@@ -1,5 +1,6 @@
 """The commands as a user types them: output, exit status, one-line errors."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,7 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tomllib
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +34,7 @@ def assert_one_line_error(done: subprocess.CompletedProcess[str], hint: str) -> 
     assert hint in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "demo", "serve", "detect", "check", "keys", "keys new", "keys list", "keys show", "audit", "audit list", "audit show"])  # fmt: skip
+@pytest.mark.parametrize("command", ["", "demo", "serve", "detect", "check", "keys", "keys new", "keys list", "keys show", "keys client", "audit", "audit list", "audit show", "audit counts"])  # fmt: skip
 def test_help_explains_and_shows_an_example(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0 and "Usage: llm-label" in done.stdout
@@ -107,17 +110,72 @@ def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
     )
     store.close()
     lines = run("audit", "list", cwd=tmp_path).stdout.splitlines()
-    assert "b" * 32 in lines[0] and "a" * 32 in lines[1]
+    assert lines[0].split("  ")[0] == "opened (UTC)" and lines[1].startswith("1970-01-01 00:00:02")
+    assert "b" * 32 in lines[1] and "a" * 32 in lines[2]
+    assert "b" * 32 not in run("audit", "list", "--since", "1h", cwd=tmp_path).stdout
+    assert "a" * 32 not in run("audit", "list", "--since", "1970-01-01T00:00:02", cwd=tmp_path).stdout
+    assert_one_line_error(run("audit", "list", "--since", "soon", cwd=tmp_path), "'soon' is no time; write")
     assert [
         e["content_id"] for e in json.loads(run("audit", "list", "--result", "open", "--json", cwd=tmp_path).stdout)
     ] == ["a" * 32]
     assert json.loads(run("audit", "show", "a" * 32, "--json", cwd=tmp_path).stdout) == entry.to_dict()
-    assert re.search(r"producer +Acme", run("audit", "show", "a" * 32, cwd=tmp_path).stdout)
+    assert re.search(r"producer +Acme", run("audit", "show", "aaaaAA", cwd=tmp_path).stdout)
     assert_one_line_error(run("audit", "show", "c", cwd=tmp_path), "no entry 'c'")
     assert_one_line_error(run("audit", "show", "\udcff", cwd=tmp_path), "no entry '\\udcff'")
     assert_one_line_error(run("audit", "list", "--limit", "9" * 30, cwd=tmp_path), "--limit")
     assert_one_line_error(run("audit", "list", "--result", "lost", cwd=tmp_path), "truncated")
     assert_one_line_error(run("audit", "list", "--log", "none", cwd=tmp_path), "no audit log at none")
+
+
+def test_answers_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state" / "llm-label" / "audit.sqlite3")
+    done = Entry("", 1e9, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None, "complete", status=200)
+    changes = [{"label_applied": "start"}, {"label_skipped": "tool_call"}, {"surface": "messages"}, {"result": "open"}]
+    store.write([replace(done, content_id=f"{k:032x}", **change) for k, change in enumerate(changes)])
+    store.close()
+    lines = run("audit", "counts", cwd=tmp_path).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["surface", "eligible", "labelled", "skipped", "failed", "why"],
+        ["chat", "2", "1", "1", "0", "tool_call", "1"],
+        ["messages", "1", "0", "0", "1", "unlabelled", "1"],
+        ["open:", "1"],
+    ]
+    counted = json.loads(run("audit", "counts", "--json", cwd=tmp_path).stdout)
+    assert counted["surfaces"]["chat"] == {"eligible": 2, "labelled": 1, "skipped": {"tool_call": 1}, "failed": {}}
+    assert json.loads(run("audit", "counts", "--json", "--since", "7d", cwd=tmp_path).stdout)["surfaces"] == {}
+    assert_one_line_error(run("audit", "show", "0000", cwd=tmp_path), "begins more than one content id")
+
+
+def test_a_client_key_is_made_once_and_only_its_hash_is_written(tmp_path: Path) -> None:
+    made = run("keys", "client", "web-app", cwd=tmp_path)
+    table = tomllib.loads(made.stdout)["clients"][0]
+    key = made.stderr.split()[-1]
+    assert table["key_sha256"] == hashlib.sha256(key.encode()).hexdigest() and key not in made.stdout
+    (tmp_path / "key").write_text(key + "\n")
+    (tmp_path / "key").chmod(0o600)
+    again = run("keys", "client", "web-app", "--key-file", "key", cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (made.stdout, "")
+    (tmp_path / "llm-label.toml").write_text(made.stdout)
+    checked = run("check", "--json", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="A", LLM_LABEL_UPSTREAM="http://x")
+    assert json.loads(checked.stdout)["clients"] == "web-app (human); nobody else"
+    (tmp_path / "key").write_text("changeme")
+    assert_one_line_error(run("keys", "client", "x", "--key-file", "key", cwd=tmp_path), "128 are needed")
+    assert_one_line_error(run("keys", "client", "a b", cwd=tmp_path), "a client's name: must be")
+
+
+def test_a_key_for_auditors_does_not_mark(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    run("keys", "new", "k1", "--tokenizer", ".", cwd=tmp_path)
+    (tmp_path / "ring.json").write_text(run("keys", "show", "k1", "--for-auditor", cwd=tmp_path).stdout)
+    (tmp_path / "ring.json").chmod(0o600)
+    given = {
+        "LLM_LABEL_WATERMARK_KEYRING": "ring.json",
+        "LLM_LABEL_WATERMARK_KEY": "k1",
+        "LLM_LABEL_PROVIDER_NAME": "A",
+    }
+    for command in (["check"], ["serve", "--port", "0"]):
+        done = run(*command, cwd=tmp_path, LLM_LABEL_UPSTREAM="http://x", **given)
+        assert_one_line_error(done, "an auditor's copy")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -139,13 +197,18 @@ def test_serve_prints_its_address_first_and_stops_at_sigterm(tmp_path: Path, wor
         "LLM_LABEL_AUDIT_PATH": str(tmp_path / "audit.sqlite3"),
         "LLM_LABEL_SERVER_WORKERS": str(workers),
     }
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as server:
-        assert server.stdout is not None
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=env) as server:
+        assert server.stdout is not None and server.stderr is not None
         first = server.stdout.readline()
         match = re.fullmatch(r"llm-label: (http://127\.0\.0\.1:\d+)\n", first)
         assert match, first
         with urllib.request.urlopen(match[1] + "/healthz", timeout=20) as response:
             assert response.status == 200
+        said = server.stderr.readline()
+        assert re.fullmatch(
+            r"llm-label: policy cn-[0-9a-f]{8}; regimes cn; label at start \(auto\); .*provider Acme; .*\n", said
+        )
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
 

@@ -455,3 +455,19 @@ def test_cut_law_helper_sees_a_labeler_that_breaks_it() -> None:
 
     with pytest.raises(AssertionError, match="cut"):
         hold_cut_law(Framed, "ab")
+
+
+@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@given(st.lists(markdown, min_size=1, max_size=3), label_plans())
+def test_an_answer_in_several_places_is_restored_as_one_text_or_place_by_place(
+    parts: list[str], labels: Labels
+) -> None:
+    labeler = Labeler(labels)
+    out = [labeler.feed(part) + labeler.settle() for part in parts]
+    out[-1] += labeler.finish()
+    text = "".join(parts)
+    if strip(text, labels.known) == text:
+        assert strip("".join(out), labels.known) == text or [strip(part, labels.known) for part in out] == parts
+    if not labeler.applied:
+        assert out == parts
+    assert labeler.settle() == "" and not labeler.due

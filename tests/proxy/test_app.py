@@ -140,7 +140,7 @@ def test_a_bad_request_gets_one_clear_line(tmp_path: Path, body: bytes, status: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/responses", "/v1/batches", "/v1/files/f/content", "/nope", "/v1/chat/completions/x"]
+    "path", ["/v1/responses/r/input_items", "/v1/batches", "/v1/files/f/content", "/nope", "/v1/chat/completions/x"]
 )
 def test_a_route_that_could_carry_unmarked_text_answers_501(tmp_path: Path, path: str) -> None:
     with proxy(tmp_path, whole(json.dumps(REPLY).encode())) as up:
@@ -300,5 +300,5 @@ def test_health_and_readiness(tmp_path: Path) -> None:
     with proxy(tmp_path, whole(b"{}")) as up:
         assert post(up.url, b"", "/healthz", "GET")[0] == 200
         assert post(up.url, b"", "/readyz", "GET")[0] == 200
-        up.parts.proxy.draining = True
+        up.parts.proxy.drain()
         assert post(up.url, b"", "/readyz", "GET")[0] == 503

@@ -109,3 +109,22 @@ def test_a_member_is_added_at_the_end_of_the_text(raw: bytes) -> None:
 
 def test_a_member_spelt_with_escapes_is_replaced_not_doubled() -> None:
     assert edited(b'{"\\u006eew":1}', (("new",), 2)) == b'{"\\u006eew":2}'
+
+
+@pytest.mark.parametrize("raw", ['{"a":[%s]}', '{ "a" : [ %s ] , "b":1.0 }'])
+@given(st.integers(0, 5), st.data())
+def test_items_are_dropped_edited_and_appended_at_once(raw: str, size: int, data: st.DataObject) -> None:
+    text = (raw % " ,".join(f'{{"x": {i}.0}}' for i in range(size))).encode()
+    dropped = data.draw(st.sets(st.integers(0, size)))
+    editor = Editor(text)
+    editor.drop(("a",), dropped)
+    kept = [i for i in range(size) if i not in dropped]
+    for i in kept[:1]:
+        editor.set(("a", i, "x"), "new")
+    items = json.loads(editor.apply())["a"]
+    assert items == [{"x": "new" if i in kept[:1] else float(i)} for i in kept]
+    more = Editor(text)
+    more.append(("a",), 9)
+    assert json.loads(more.apply())["a"] == [*json.loads(text)["a"], 9]
+    with pytest.raises(LookupError, match="no list"):
+        more.append((), 9)

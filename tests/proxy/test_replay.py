@@ -1,7 +1,6 @@
 """Recorded answers, replayed by an upstream on a socket and read by the real client."""
 
 import json
-import random
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,13 @@ import openai
 import pytest
 
 from llm_label.labels.labeler import strip
-from tests.proxy import marking, recorded
-from tests.proxy.running import Running, proxy, web
+from tests.proxy import recorded
+from tests.proxy.replay import Replay
+from tests.proxy.running import Running, proxy
 from tests.proxy.touch import assert_only_marks_were_added, assert_same_but_marks
 
 LABELS = {"positions": ["start", "end"], "language": "zh"}
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}]}
-
-
-class Replay:
-    """Answer each request with the recording that is on, cut at random bytes."""
-
-    def __init__(self) -> None:
-        self.body, self.stream, self.rng = b"", False, random.Random(7)
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        kind = "text/event-stream" if self.stream else "application/json"
-        response = web.StreamResponse(headers={"Content-Type": kind})
-        await response.prepare(request)
-        for chunk in marking.cuts(self.body, self.rng):
-            if chunk:
-                await response.write(chunk)
-        return response
 
 
 def ask(up: Running, stream: bool, body: dict[str, Any]) -> bytes:

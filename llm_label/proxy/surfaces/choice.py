@@ -1,15 +1,17 @@
-"""One choice of a chat answer: how far its label is, where its texts lie, and the edits of one delta. No I/O here."""
+"""One choice of an answer: how far its label is, where its texts lie, and the edits of one delta. No I/O here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_label.labels.labeler import Labeler
-from llm_label.policy import Skipped
+from llm_label.labels.wording import POSITIONS
+from llm_label.policy import Plan, Skipped
 from llm_label.proxy.jsonspan import Editor, Path
+from llm_label.proxy.notice import Outcome
 from llm_label.proxy.surfaces.reading import malformed
 
-__all__ = ["Choice", "Delta", "answered", "calls", "reason", "texts"]
+__all__ = ["Choice", "Delta", "answered", "calls", "outcome", "reason", "texts"]
 
 TEXT_PARTS = (None, "text", "output_text")  # types of content parts that people read; reasoning is another
 
@@ -46,6 +48,15 @@ class Choice:
         self._behind = self._behind and not text
         return lead + text
 
+    @property
+    def due(self) -> bool:
+        """Whether a label may still follow the text."""
+        return self.labeler is not None and not self.closed and self.labeler.due
+
+    def settle(self) -> str:
+        """Return what is held back: the text may go on, but in another place."""
+        return "" if self.closed or self.labeler is None else self.labeler.settle()
+
     def close(self) -> str:
         """Return what still has to follow the text, once."""
         if self.closed or self.labeler is None:
@@ -77,6 +88,8 @@ class Delta:
     path: Path
     delta: Mapping[str, Any]
     logprobs: bool
+    key: str = "content"  # the member that holds the text
+    there: bool = True  # False: the choice has no delta yet
     before: str = ""
     texts: dict[Path, tuple[str | None, str]] = field(default_factory=dict)  # path -> (as it came, as it goes)
 
@@ -97,18 +110,44 @@ class Delta:
             where = next(reversed(self.texts))
             old, new = self.texts[where]
             self.texts[where] = (old, new + tail)
-        elif self.delta.get("content") is not None:  # a list without text, which must stay as it is
+        elif self.delta.get(self.key) is not None:  # a list without text, which must stay as it is
             self.before += tail
         else:
-            self.texts[(*self.path, "content")] = (None, tail)
+            self.texts[(*self.path, self.key)] = (None, tail)
 
-    def write(self, editor: Editor, has_delta: bool) -> None:
+    def write(self, editor: Editor) -> None:
         for where, (old, new) in self.texts.items():
             if new != old:
-                if has_delta:
+                if self.there:
                     editor.set(where, new, old)
                 else:
-                    editor.set(self.path, {"content": new})
+                    editor.set(self.path, {self.key: new})
+
+
+def outcome(plan: Plan, choices: Collection[Choice], *, failed: bool, upstream_id: Any) -> Outcome:
+    """Say what happened to the choices of an answer so far."""
+    applied = [positions for c in choices if (positions := c.applied)]
+    skipped = None if applied else _skipped(plan, choices, failed)
+    everywhere = applied[0] if len(applied) == 1 else tuple(p for p in POSITIONS if p in set().union(*applied))
+    return Outcome(
+        label_applied=everywhere,
+        label_skipped=str(skipped) if skipped else None,
+        upstream_id=str(upstream_id) if upstream_id else None,
+        finish_reasons=tuple(c.finish_reason for c in choices if c.finish_reason),
+        choices=len(choices),
+        labelled=len(applied),
+    )
+
+
+def _skipped(plan: Plan, choices: Collection[Choice], failed: bool) -> Skipped | None:
+    if plan.label_skipped:
+        return plan.label_skipped
+    reasons = [c.skipped() for c in choices]
+    if None in reasons:
+        return None  # there is text, and its label is still to come
+    if failed:
+        return Skipped.ERROR
+    return reasons[0] if reasons else Skipped.EMPTY
 
 
 def answered(content: Any, path: Path) -> list[tuple[Path, str]]:

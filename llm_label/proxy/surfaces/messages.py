@@ -1,0 +1,374 @@
+"""Anthropic Messages: the text sits in `content[].text` of blocks of type `text`, in streams in their `text_delta`s.
+
+One labeler runs over all text blocks of an answer, as over one text. Thinking, tool calls, the results of server
+tools and citations (whose offsets count in the sources, not in the answer) keep their bytes. Where the labels stand:
+
+- start: in the first text block that is not blank. It comes after the thinking, which must lead a turn.
+- end: in the last text block that is not blank, before its `content_block_stop`, where nothing but blank blocks
+  follows it or where the next other block is a `tool_use`. Which block is the last shows only afterwards, so a stream
+  holds the stop of a text block until the next event tells: one small event, and never text.
+- An answer with text that would have no label at all, since something else follows its last text block and no label
+  was planned before it, gets one in a text block of its own at the end. `clean` takes such a block out again.
+
+Events that nobody edits keep their bytes, `ping` and unknown ones too. Nothing here does I/O.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_label.errors import ClientError, LabelError, UpstreamError
+from llm_label.policy import Plan, RequestView
+from llm_label.proxy.jsonspan import Editor, dumps
+from llm_label.proxy.notice import Notice, Outcome
+from llm_label.proxy.sse import Event, frame
+from llm_label.proxy.surfaces import asked
+from llm_label.proxy.surfaces.choice import Choice, outcome
+from llm_label.proxy.surfaces.messages_history import clean
+from llm_label.proxy.surfaces.reading import FIELD, malformed, read
+
+__all__ = ["COUNT_TOKENS_PATH", "NAME", "PATH", "Answer", "clean", "error_body", "view"]
+
+NAME = "messages"
+
+PATH = "/v1/messages"
+
+COUNT_TOKENS_PATH = "/v1/messages/count_tokens"  # its requests are cleaned as well, or its counts would not match
+
+# https://docs.anthropic.com/en/api/errors
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+Body = Mapping[str, Any]
+
+
+def view(body: Body) -> RequestView:
+    """Return what policy may know of a request. Raises ClientError when `messages` is not a list of objects."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise ClientError("messages must be a list of objects with role and content")
+    said = [asked.plain(m.get("content")) for m in reversed(messages) if m.get("role") == "user"]
+    return RequestView(
+        surface=NAME,
+        model=asked.model(body),
+        stream=body.get("stream") is True,
+        structured=_structured(body),
+        json=_structured(body),  # a schema is all that this API offers
+        prefill=bool(messages) and _prefilled(messages[-1]),
+        greedy=asked.greedy(body),
+        prompt=next((text for text in said if text), ""),  # the last user turn may hold results of tools alone
+    )
+
+
+def error_body(error: LabelError) -> dict[str, Any]:
+    """Return the error object that clients of this API raise on."""
+    kind = ERROR_TYPES.get(error.status, "invalid_request_error" if error.status == 501 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": str(error), "code": error.code}}
+
+
+@dataclass
+class Answer:
+    """Mark one answer, whole or as a stream. One object per response; raises UpstreamError for what it cannot read."""
+
+    plan: Plan
+    notice: Notice
+    n: int = 1
+    body_field: bool = True
+    failed: bool = False  # the upstream sent an error object
+    _turns: list[Choice] = field(default_factory=list)  # one, unless a stream begins its message anew
+    _upstream_id: Any = None
+    _held: list[tuple[Event, Body]] = field(default_factory=list)  # the stop of a text block, and blank blocks behind
+    _place: int | None = None  # index of the last text block, while the end label may still go into it
+    _open: int | None = None  # index of the text block that has begun
+    _next: int = 0  # index of the next block
+    _last: bool = False  # the closing `llm_label` object was sent
+    _stopped: bool = False  # `message_stop` has passed
+
+    def whole(self, raw: bytes) -> bytes:
+        """Return the JSON answer with its marks."""
+        body = read(raw)
+        editor = Editor(raw)
+        self.failed = body.get("type") == "error"
+        blocks = body.get("content")
+        if not isinstance(blocks, list) and not (self.failed and blocks is None):
+            raise malformed("an answer without a list of content blocks")
+        self._upstream_id = body.get("id")
+        if not self.failed:
+            self._label_blocks(editor, blocks or [], body)
+        if self.body_field or FIELD in body:
+            editor.set((FIELD,), self.notice.happened(self.outcome()) if self.body_field else None)
+        return editor.apply()
+
+    def feed(self, event: Event) -> bytes:
+        """Return the bytes that go to the client for one event of the stream."""
+        if event.data is None or event.data.strip() == b"[DONE]":
+            return self._pass(event, {})
+        body = read(event.data)
+        kind = body.get("type")
+        if kind in ("error", "message_start", "message_delta", "message_stop") or body.get("error"):
+            return self._message(event, body, "error" if body.get("error") else str(kind))
+        if kind == "content_block_start" and _block(body).get("type") == "tool_use":
+            return self._end() + self._live(event, body)
+        if self._held and not _goes_on(body):
+            return self._pass(event, body)
+        return self._release() + self._live(event, body)
+
+    def finish(self) -> bytes:
+        """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
+        if self._stopped or self.failed or (self._turns and self._turns[-1].finish_reason):
+            return self.flush()
+        raise UpstreamError("the upstream's answer ended without a stop_reason", code="upstream_truncated")
+
+    def flush(self) -> bytes:
+        """Return pending text and labels of a stream that breaks off; the error frame comes after it."""
+        return self._end(alone=True)
+
+    def error_frame(self, error: LabelError) -> bytes:
+        """Return an error as an event of the stream: SDKs raise it."""
+        body = error_body(error)
+        if self.body_field:
+            body[FIELD] = self.notice.happened(self.outcome())
+        return _event("error", body)
+
+    def outcome(self) -> Outcome:
+        """Say what really happened so far."""
+        return outcome(self.plan, self._turns, failed=self.failed, upstream_id=self._upstream_id)
+
+    @property
+    def _turn(self) -> Choice:
+        if not self._turns:
+            self._begin()
+        return self._turns[-1]
+
+    def _begin(self, blocks: int = 0) -> None:
+        self._turns.append(Choice(self.plan.labeler()))
+        self._next, self._last, self._stopped = blocks, False, False
+
+    # Whole answers.
+
+    def _label_blocks(self, editor: Editor, blocks: list[Any], body: Body) -> None:
+        """Go through the blocks by the rules of the stream: what it holds is here the blank blocks of `blank`."""
+        turn, new, blank = self._turn, dict[int, str](), list[int]()
+        for k, block in enumerate(blocks):
+            text = _text(block)
+            if text is not None and not text.strip() and self._place is not None:
+                blank.append(k)
+                continue
+            if block.get("type") == "tool_use":
+                self._tail(new)
+            else:
+                new |= {at: turn.feed(blocks[at]["text"]) + turn.settle() for at in blank}
+            blank.clear()
+            if text is not None:
+                new[k] = turn.feed(text) + turn.settle()
+                self._place = k if text.strip() else None
+            else:
+                turn.tools, self._place = turn.tools or _is_tool(block), None
+        turn.finish_reason = _reason(body)
+        turn.refusal = turn.finish_reason == "refusal"
+        self._tail(new)
+        for k, text in new.items():
+            if text != blocks[k]["text"]:
+                editor.set(("content", k, "text"), text, blocks[k]["text"])
+        if extra := self._extra():
+            editor.append(("content",), {"type": "text", "text": extra})
+
+    def _tail(self, new: dict[int, str]) -> None:
+        if self._place is not None:
+            new[self._place] += self._turn.close()
+        self._place = None
+
+    # Streams: events about the message, then events about its blocks.
+
+    def _message(self, event: Event, body: Body, kind: str) -> bytes:
+        editor = Editor(event.data or b"")
+        if kind == "message_start":
+            before = self._end(alone=True)
+            message = body.get("message")
+            if not isinstance(message, dict) or any(_text(block) for block in message.get("content") or ()):
+                raise malformed("a message_start that brings text of its own")
+            self._begin(len(message.get("content") or ()))
+            self._upstream_id = self._upstream_id or message.get("id")
+            self._say(editor, ("message", FIELD), message, self.notice.planned())
+            return before + _edited(event, editor)
+        if kind == "message_delta" and not self._stop_reason(body):
+            return self._pass(event, body)
+        self.failed = self.failed or kind == "error"
+        before = self._end(alone=True)
+        said = None if self._last and kind != "error" else self.notice.happened(self.outcome())
+        self._say(editor, (FIELD,), body, said)
+        self._last, self._stopped = True, self._stopped or kind == "message_stop"
+        return before + _edited(event, editor)
+
+    def _say(self, editor: Editor, path: tuple[str, ...], there: Body, said: dict[str, Any] | None) -> None:
+        """Put our object at `path`; one from the upstream is replaced: it would speak in our name."""
+        if (self.body_field and said) or FIELD in there:
+            editor.set(path, said if self.body_field else None)
+
+    def _stop_reason(self, body: Body) -> bool:
+        delta = body.get("delta")
+        reason = _reason(delta) if isinstance(delta, dict) else None
+        if reason:
+            self._turn.finish_reason, self._turn.refusal = reason, reason == "refusal"
+        return reason is not None
+
+    def _pass(self, event: Event, body: Body) -> bytes:
+        if not self._held:
+            return event.raw
+        self._held.append((event, body))
+        return b""
+
+    def _release(self) -> bytes:
+        """Send what was held: the answer goes on, and its end label is not due yet."""
+        held, self._held = self._held, []
+        return b"".join(event.raw if at == 0 else self._live(event, body) for at, (event, body) in enumerate(held))
+
+    def _live(self, event: Event, body: Body) -> bytes:
+        """Mark an event about a block."""
+        kind, index = body.get("type"), body.get("index")
+        if kind not in ("content_block_start", "content_block_delta", "content_block_stop"):
+            return event.raw
+        if type(index) is not int:
+            raise malformed(f"{kind} without an index")
+        self._next = max(self._next, index + 1)
+        if kind == "content_block_start":
+            return self._block_starts(event, _block(body), index)
+        if kind == "content_block_stop":
+            return self._block_stops(event, body, index)
+        text = _delta_text(body)
+        return event.raw if text is None else self._write(event, ("delta", "text"), text, index)
+
+    def _block_starts(self, event: Event, block: Body, index: int) -> bytes:
+        before = b"" if self._open is None else _delta(self._open, self._turn.settle())  # its stop is missing
+        self._open = None
+        text = _text(block)
+        if text is None:
+            self._place, self._turn.tools = None, self._turn.tools or _is_tool(block)
+            return before + event.raw
+        self._open = index
+        return before + self._write(event, ("content_block", "text"), text, index)
+
+    def _block_stops(self, event: Event, body: Body, index: int) -> bytes:
+        if index != self._open:
+            return event.raw
+        self._open = None
+        rest = _delta(index, self._turn.settle())
+        if self._place != index or not self._turn.due:
+            return rest + event.raw
+        self._held = [(event, body)]
+        return rest
+
+    def _write(self, event: Event, path: tuple[str, ...], text: str, index: int) -> bytes:
+        new = self._turn.feed(text)
+        if text.strip():
+            self._place = index
+        if new == text:
+            return event.raw
+        editor = Editor(event.data or b"")
+        editor.set(path, new, text)
+        return event.with_data(editor.apply())
+
+    def _end(self, *, alone: bool = False) -> bytes:
+        """Write the end label where the text ended, or, if `alone`, in a block of its own where there is none."""
+        if not self._turns:
+            return b""
+        out = b"" if self._place is None else _delta(self._place, self._turn.close())
+        out += b"".join(event.raw for event, _ in self._held)
+        self._held, self._place = [], None
+        if alone and (extra := self._extra()):
+            block = {"type": "text", "text": ""}
+            out += _event("content_block_start", {"index": self._next, "content_block": block})
+            out += _delta(self._next, extra)
+            out += _event("content_block_stop", {"index": self._next})
+            self._next += 1
+        return out
+
+    def _extra(self) -> str:
+        """Return the label of an answer that has text, and no label, and no text block left to hold it."""
+        turn = self._turn
+        return turn.close() if turn.text and not turn.applied else ""
+
+
+def _structured(body: Body) -> bool:
+    config = body.get("output_config")
+    asked_for = (body.get("output_format"), config.get("format") if isinstance(config, dict) else None)
+    return any(_kind(given) not in (None, "text") for given in asked_for)
+
+
+def _prefilled(message: Body) -> bool:
+    """Say whether the answer continues a text. A paused turn, which ends in a tool's block, is not one."""
+    content = message.get("content")
+    last = content[-1] if isinstance(content, list) and content else content
+    return message.get("role") == "assistant" and (isinstance(last, str) or _kind(last) == "text")
+
+
+def _kind(block: Any) -> Any:
+    return block.get("type") if isinstance(block, dict) else None
+
+
+def _block(body: Body) -> Body:
+    block = body.get("content_block")
+    if not isinstance(block, dict):
+        raise malformed("a content_block_start without its block")
+    return block
+
+
+def _text(block: Any) -> str | None:
+    """Return the text of a text block, None for another one. Raises UpstreamError for a text that is none."""
+    if not isinstance(block, dict):
+        raise malformed("a content block that is not an object")
+    if block.get("type") != "text":
+        return None
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise malformed(f"a text block that holds {type(text).__name__} where text was expected")
+    return text
+
+
+def _delta_text(body: Body) -> str | None:
+    delta = body.get("delta")
+    if not isinstance(delta, dict):
+        raise malformed("a content_block_delta without its delta")
+    return _text({**delta, "type": "text"}) if delta.get("type") == "text_delta" else None
+
+
+def _goes_on(body: Body) -> bool:
+    """Say whether an event shows how the answer goes on: with text, or with a block of another type."""
+    text: str | None = ""
+    if body.get("type") == "content_block_start":
+        text = _text(_block(body))
+    elif body.get("type") == "content_block_delta":
+        text = _delta_text(body) or ""
+    return text is None or bool(text.strip())
+
+
+def _is_tool(block: Body) -> bool:
+    return str(block.get("type")).endswith("tool_use")
+
+
+def _reason(body: Body) -> str | None:
+    reason = body.get("stop_reason")
+    return reason if isinstance(reason, str) and reason else None
+
+
+def _edited(event: Event, editor: Editor) -> bytes:
+    return event.with_data(editor.apply()) if editor.changed else event.raw
+
+
+def _delta(index: int, text: str) -> bytes:
+    """Return an event of our own that adds text to a block."""
+    if not text:
+        return b""
+    return _event("content_block_delta", {"index": index, "delta": {"type": "text_delta", "text": text}})
+
+
+def _event(kind: str, body: Body) -> bytes:
+    return f"event: {kind}\n".encode() + frame(dumps({"type": kind, **body}))

@@ -1,0 +1,135 @@
+"""One text of a response: what came, what goes out, and which places labels have moved. No I/O here."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_label.labels.history import clean_text
+from llm_label.labels.imprint import Imprint, cut_out, imprints
+from llm_label.labels.labeler import Labeler, Labels
+
+__all__ = ["Text", "reach", "restored"]
+
+# Where an annotation says which characters it means: the fields that hold an index, by its type's habit.
+RANGE = ("start_index", "end_index")
+POINT = "index"  # of a `file_citation`: where in the text to insert it; of a `file_path` it counts files
+
+
+class Text:
+    """The label state of one `output_text` part. `feed` its pieces, then `close`; whole texts do both at once."""
+
+    def __init__(self, labels: Labels | None) -> None:
+        self.closed = False
+        self._labeler = Labeler(labels) if labels else None
+        self._early = labels is not None and set(labels.positions) <= {"start"}
+        self._came: list[str] = []
+        self._goes: list[str] = []
+        self._known_spans: tuple[int, list[tuple[int, int]]] | None = None  # and for how many pieces they were found
+
+    @property
+    def came(self) -> str:
+        return "".join(self._came)
+
+    @property
+    def goes(self) -> str:
+        return "".join(self._goes)
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is more than white space."""
+        return any(piece and not piece.isspace() for piece in self._came)
+
+    @property
+    def applied(self) -> tuple[str, ...]:
+        return self._labeler.applied if self._labeler else ()
+
+    @property
+    def present(self) -> bool:
+        return self._labeler is not None and self._labeler.present
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of ours can follow any more: a start label alone is over once it stands."""
+        return self.closed or self._labeler is None or (self._early and bool(self.applied or self.present))
+
+    def feed(self, piece: str) -> str:
+        """Return what goes out now; not after `close`."""
+        out = self._labeler.feed(piece) if self._labeler else piece
+        self._came.append(piece)
+        self._goes.append(out)
+        return out
+
+    def close(self) -> str:
+        """Return what still has to follow the text, once."""
+        rest = self._labeler.finish() if self._labeler and not self.closed else ""
+        self.closed = True
+        self._goes.append(rest)
+        return rest
+
+    def moved(self, annotation: Any) -> Iterator[tuple[str, int]]:
+        """Give the indices of an annotation that must change to mean the same characters as before."""
+        if not self.applied:
+            return
+        spans = self._spans()
+        for name, index, opens in _indices(annotation):
+            # A label at the very place stands before what begins there and behind what ends there.
+            shift = sum(length for at, length in spans if at < index or (opens and at == index))
+            if shift:
+                yield name, index + shift
+
+    def reaches(self, index: int) -> bool:
+        """Say whether no label can come before `index` any more."""
+        return self.settled or len(self.goes) - sum(length for _, length in self._spans()) >= index
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """List place (in the text as it came) and length of each label with text behind it."""
+        if self._labeler is None or not self.applied:
+            return []
+        if self._known_spans is None or self._known_spans[0] != len(self._goes):
+            self._known_spans = len(self._goes), list(_spans(self.goes, self._labeler))
+        return self._known_spans[1]
+
+
+def reach(annotation: Any) -> int:
+    """Return the last index that an annotation names."""
+    return max((index for _, index, _ in _indices(annotation)), default=0)
+
+
+def restored(part: Mapping[str, Any], text: str, known: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Give the indices of a replayed part's annotations as they were before `text` was labelled, by their path."""
+    annotations = part.get("annotations")
+    if not isinstance(annotations, list) or not annotations:
+        return
+    found = [imprint for imprint in imprints(text, known) if imprint.position != "end"]
+    if not cut_out(text, found).startswith(clean_text(text, known)):  # rewritten on its way: no place is sure
+        return
+    for at, annotation in enumerate(annotations):
+        for name, index, _ in _indices(annotation):
+            if gone := _before(found, index):
+                yield ("annotations", at, name), index - gone
+
+
+def _spans(text: str, labeler: Labeler) -> Iterator[tuple[int, int]]:
+    before = 0
+    for imprint in imprints(text, labeler.written):
+        if imprint.position != "end" and imprint.position in labeler.applied:
+            length = imprint.end - imprint.start
+            yield imprint.start - before, length
+            before += length
+
+
+def _before(found: Iterable[Imprint], index: int) -> int:
+    return sum(min(max(index - imprint.start, 0), imprint.end - imprint.start) for imprint in found)
+
+
+def _indices(annotation: Any) -> Iterator[tuple[str, int, bool]]:
+    """Give the name and value of each index, and whether it opens a range. An empty range is a point."""
+    if not isinstance(annotation, dict):
+        return
+    given = {name: annotation[name] for name in (*RANGE, POINT) if type(annotation.get(name)) is int}
+    start, end = (given.get(name) for name in RANGE)
+    if start is not None:
+        yield RANGE[0], start, start != end
+    if end is not None:
+        yield RANGE[1], end, False
+    if POINT in given and annotation.get("type") != "file_path":
+        yield POINT, given[POINT], False

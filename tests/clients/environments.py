@@ -1,0 +1,77 @@
+"""Make the environments of the client suite: one of the proxy, as few as versions allow of clients, one of Node.
+
+Needs the standard library alone, since `start.py` calls it before anything is installed.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+__all__ = ["NODE", "ROOT", "node", "prepare", "python"]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FOLDER = ROOT / ".venv-clients"
+NODE = HERE / "node"
+BIN = "Scripts" if os.name == "nt" else "bin"
+
+# environment -> what pip installs, and the file that says so
+PYTHONS: dict[str, tuple[Sequence[str], Path]] = {
+    "proxy": (["-e", "."], ROOT / "pyproject.toml"),
+    "openai3": (["-r", "tests/clients/python/openai3.txt"], HERE / "python" / "openai3.txt"),
+    "openai2": (["-r", "tests/clients/python/openai2.txt"], HERE / "python" / "openai2.txt"),
+}
+
+
+def python(name: str) -> str:
+    """Name the interpreter of an environment."""
+    return str(FOLDER / name / BIN / "python")
+
+
+def node() -> str:
+    """Name the program of Node, or end with one line that says what is missing."""
+    found = shutil.which("node")
+    if found is None or shutil.which("npm") is None:
+        sys.exit("start.py: the client suite needs Node 20.15 or newer with npm; neither can be found on PATH")
+    return found
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Bring every environment up to date; what is so already is left alone."""
+    node()
+    for name, (_, source) in PYTHONS.items():
+        _make(FOLDER / name, [sys.version.encode(), source.read_bytes()], partial(_venv, name), say)
+    _make(NODE / "node_modules", [(NODE / "package.json").read_bytes()], _npm, say)
+
+
+def _make(folder: Path, parts: Sequence[bytes], build: Callable[[], None], say: Callable[[str], None]) -> None:
+    stamp = folder / "llm-label.stamp"
+    wanted = hashlib.sha256(b"\0".join([str(ROOT).encode(), *parts])).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    say(f"creating {folder.relative_to(ROOT)}")
+    build()
+    stamp.write_text(wanted)
+
+
+def _venv(name: str) -> None:
+    _run(sys.executable, "-m", "venv", str(FOLDER / name))
+    pip = [python(name), "-m", "pip", "install", "--quiet", "--progress-bar=off"]
+    _run(*pip, "--upgrade", "pip>=25.1")
+    _run(*pip, *PYTHONS[name][0])
+
+
+def _npm() -> None:
+    npm = shutil.which("npm") or "npm"
+    _run(npm, "install", "--no-audit", "--no-fund", "--package-lock=false", "--loglevel=error", folder=NODE)
+
+
+def _run(*command: str, folder: Path = ROOT) -> None:
+    done = subprocess.run(command, cwd=folder)
+    if done.returncode:
+        sys.exit(f"start.py: this step failed (exit {done.returncode}): {' '.join(command)}")

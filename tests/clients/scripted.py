@@ -1,0 +1,117 @@
+"""Answers that aimock does not give: legacy completions, several choices, content parts, log-probabilities, errors.
+
+Asked by model name (`house-…`); ids and times are fixed. Every function returns the whole answer or its frames.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["answer"]
+
+CREATED = 1_760_000_000
+TEXTS = (
+    "漓江的水很清，江边有许多石山。\n\n坐竹筏可以慢慢看。",
+    "The river is clear, and the hills are steep.\n\nTake a raft.",
+)
+USAGE = {"prompt_tokens": 7, "completion_tokens": 21, "total_tokens": 28}
+# U+2028 is legal inside JSON, the fence stays open, and an emoji of several code points is cut by chunks.
+ODD = "第一行\u2028第二行 👩\u200d👩\u200d👧\n\n```python\nfor boat in river:\n    print(boat)"
+ERROR = {
+    "error": {
+        "message": "house-error takes no requests",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "no",
+    }
+}
+
+Reply = tuple[int, str, bytes]  # status, content type, body
+
+
+def answer(path: str, body: dict[str, Any]) -> Reply | None:
+    """Return the scripted answer to a request, or None if aimock is to be asked."""
+    model = str(body.get("model", ""))
+    if not model.startswith("house-"):
+        return None
+    if model == "house-error":
+        return 400, "application/json", _json(ERROR)
+    if path == "/v1/completions":
+        return _completion(model, body)
+    if path == "/v1/chat/completions":
+        return _chat(model, body)
+    return None
+
+
+def _completion(model: str, body: dict[str, Any]) -> Reply:
+    head = {"id": "cmpl-house-1", "object": "text_completion", "created": CREATED, "model": model}
+    texts = TEXTS[: body.get("n") or 1]
+    if not body.get("stream"):
+        choices = [{"text": t, "index": i, "logprobs": None, "finish_reason": "stop"} for i, t in enumerate(texts)]
+        return 200, "application/json", _json({**head, "choices": choices, "usage": USAGE})
+    frames = [
+        {**head, "choices": [{"text": p, "index": i, "logprobs": None, "finish_reason": None}]}
+        for i, p in _turns(texts)
+    ]
+    frames += [
+        {**head, "choices": [{"text": "", "index": i, "logprobs": None, "finish_reason": "stop"}]}
+        for i in range(len(texts))
+    ]
+    return _stream(frames, head, body)
+
+
+def _chat(model: str, body: dict[str, Any]) -> Reply:
+    head = {"id": "chatcmpl-house-1", "object": "chat.completion", "created": CREATED, "model": model}
+    texts = [ODD] if model == "house-odd" else list(TEXTS[: body.get("n") or 1])
+    finish = "length" if model == "house-odd" else "stop"
+    logprobs = model == "house-logprobs"
+    if not body.get("stream"):
+        choices = [_choice(i, t, finish, model == "house-parts", logprobs) for i, t in enumerate(texts)]
+        return 200, "application/json", _json({**head, "choices": choices, "usage": USAGE})
+    head["object"] += ".chunk"
+    indices = range(len(texts))
+    frames = [{**head, "choices": [_delta(i, {"role": "assistant", "content": ""})]} for i in indices]
+    frames += [{**head, "choices": [_delta(i, {"content": p}, p if logprobs else None)]} for i, p in _turns(texts)]
+    frames += [{**head, "choices": [{**_delta(i, {}), "finish_reason": finish}]} for i in indices]
+    return _stream(frames, head, body)
+
+
+def _choice(index: int, text: str, finish: str, parts: bool, logprobs: bool) -> dict[str, Any]:
+    content: Any = [{"type": "text", "text": text}] if parts else text
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": content, "refusal": None},
+        "logprobs": _logprobs(_pieces(text)) if logprobs else None,
+        "finish_reason": finish,
+    }
+
+
+def _delta(index: int, delta: dict[str, Any], token: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": _logprobs([token]) if token else None, "finish_reason": None}
+
+
+def _logprobs(tokens: Iterable[str]) -> dict[str, Any]:
+    rows = [{"token": t, "logprob": -0.25, "bytes": list(t.encode()), "top_logprobs": []} for t in tokens]
+    return {"content": rows, "refusal": None}
+
+
+def _stream(frames: list[dict[str, Any]], head: dict[str, Any], body: dict[str, Any]) -> Reply:
+    if (body.get("stream_options") or {}).get("include_usage"):
+        frames.append({**head, "choices": [], "usage": USAGE})
+    lines = [b"data: " + _json(frame) + b"\n\n" for frame in frames]
+    return 200, "text/event-stream; charset=utf-8", b"".join([b": ready\n\n", *lines, b"data: [DONE]\n\n"])
+
+
+def _turns(texts: Iterable[str]) -> list[tuple[int, str]]:
+    """Deal the pieces of several texts in turn, as a server that samples them together does."""
+    pieces = [_pieces(text) for text in texts]
+    longest = max(map(len, pieces))
+    return [(i, row[at]) for at in range(longest) for i, row in enumerate(pieces) if at < len(row)]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + 5] for at in range(0, len(text), 5)]
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
