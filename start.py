@@ -24,7 +24,7 @@ ASIDE: dict[str, tuple[str, list[str], list[str]]] = {
         [f"tests/adapters/test_litellm_{name}.py" for name in ("request", "upstream", "recordings")],
     ),
 }
-USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | test-litellm | env"
+USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | test-litellm | clients [NAME …] | env"
 
 
 def say(text: str) -> None:
@@ -76,10 +76,12 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is told it with
         sys.exit(f"start.py: Python {sys.version.split()[0]} was given, 3.11 or newer is needed")
     what, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if what not in ("demo", "test", "env", *ASIDE):
+    if what not in ("demo", "test", "clients", "env", *ASIDE):
         sys.exit(USAGE)
     if what in ASIDE:
         sys.exit(test_aside(what, rest))
+    if what == "clients":  # real clients of many makers, in environments of their own
+        sys.exit(subprocess.run([sys.executable, "-m", "tests.clients.environments", *rest], cwd=ROOT).returncode)
     prepare()
     if what == "demo":
         say("running: llm-label demo")

@@ -74,11 +74,16 @@ _GLUE = 20
 def find(text: str, known: Collection[str]) -> list[Found]:
     """Find all visible labels, in the order in which they stand."""
     found = [_own(text, imprint) for imprint in imprints(text.rstrip(), known)]
-    for position, line, start in _window_lines(text):
-        end = start + len(line)
-        inside = any(label.start <= start < label.end for label in found)
-        if not inside and (line.strip(BLANKS) in known or _is_label(line)):
-            found.append(_foreign(text, position, start, end, line.strip(BLANKS) in known))
+    candidates = [
+        (position, line, start)
+        for position, line, start in _window_lines(text)
+        if not any(label.start <= start < label.end for label in found)
+        and (line.strip(BLANKS) in known or _is_label(line))
+    ]
+    shown = _prose_starts(text) if candidates else ()
+    for position, line, start in candidates:
+        if start in shown:
+            found.append(_foreign(text, position, start, start + len(line), line.strip(BLANKS) in known))
     return sorted(found, key=lambda label: label.start)
 
 
@@ -107,21 +112,48 @@ def _over_breaks(text: str, place: int, way: int) -> int:
 
 
 def _window_lines(text: str) -> Iterator[tuple[str, str, int]]:
-    """Give the lines of top-level prose near the head and the tail: (position, line, where it starts)."""
+    """Give the lines near the head and the tail that are not blank: (position, line, where it starts)."""
+    head, tail = _head_lines(text), _tail_lines(text)
+    first = min((start for _, start in [*head, *tail]), default=0)
+    tail_starts = {start for _, start in tail}
+    for line, start in sorted({*head, *tail}, key=lambda found: found[1]):
+        if len(line) <= 2 * LONGEST:
+            is_head = (line, start) in head and (start == first or start not in tail_starts)
+            yield ("start" if is_head else "end"), line, start
+
+
+def _head_lines(text: str) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    start = 0
+    while start < min(len(text), _WINDOW) and len(found) < _WINDOW_LINES:
+        end = text.find("\n", start)
+        line = text[start : end if end >= 0 else len(text)]
+        if line.strip(BLANKS):
+            found.append((line, start))
+        start += len(line) + 1
+    return found
+
+
+def _tail_lines(text: str) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    end = len(text)
+    while end >= 0 and len(found) < _WINDOW_LINES:
+        start = text.rfind("\n", 0, end) + 1
+        if len(text) - start >= _WINDOW:
+            break
+        if text[start:end].strip(BLANKS):
+            found.append((text[start:end], start))
+        end = start - 1
+    return found
+
+
+def _prose_starts(text: str) -> frozenset[int]:
+    """Give where the lines of top-level prose start."""
     lines = text.split("\n")
     states = accumulate(lines, step, initial=START)
     next(states)
     starts = accumulate((len(line) + 1 for line in lines), initial=0)
-    spoken = [
-        (line, start, state.prose)
-        for line, start, state in zip(lines, starts, states, strict=False)
-        if line.strip(BLANKS)
-    ]
-    for index, (line, start, prose) in enumerate(spoken):
-        head = index < _WINDOW_LINES and start < _WINDOW
-        tail = len(spoken) - index <= _WINDOW_LINES and len(text) - start < _WINDOW
-        if prose and len(line) <= 2 * LONGEST and (head or tail):
-            yield ("start" if head and (index == 0 or not tail) else "end"), line, start
+    return frozenset(start for start, state in zip(starts, states, strict=False) if state.prose)
 
 
 def _is_label(line: str) -> bool:

@@ -20,6 +20,7 @@ from llm_label.labels.prose import lacks_blank
 __all__ = ["clean_text"]
 
 _BLANK_LINES = re.compile(rf"(?:[{BLANKS}]*\n)+")
+_MORE = "a"  # any text that could follow
 
 
 def clean_text(text: str, known: Collection[str]) -> str:
@@ -32,10 +33,13 @@ def clean_text(text: str, known: Collection[str]) -> str:
         return text
     if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
         return clean_text(text.replace("\r\n", "\n"), known).replace("\n", "\r\n")
+    blank = _BLANK_LINES.match(text)  # before front matter they would hide it
+    begin = blank.end() if blank else 0
+    answer = text[begin:]
     # An answer carries each label once; several that a client joined carry more.
-    while (cleaned := _clean(text, spellings)) != text:
-        text = cleaned
-    return text
+    while (cleaned := _clean(answer, spellings)) != answer:
+        answer = cleaned
+    return text[:begin] + answer if answer else ""
 
 
 @lru_cache(maxsize=64)
@@ -50,17 +54,18 @@ def _clean(text: str, known: frozenset[str]) -> str:
     """Take out one label at each position."""
     trimmed = text.rstrip()
     found = imprints(trimmed, known)
-    if not any(imprint.position == "end" for imprint in found):
-        trimmed, found = text, imprints(text, known)  # white space at the end is the model's own
-    cleaned = _cut_out(trimmed, found)
-    if not any(imprint.position == "start" for imprint in found):
-        cleaned = _without_start(cleaned, known)
-    # What was cut off right after a start label, or trimmed back to it.
-    return "" if cleaned.strip() in known else cleaned
+    if any(imprint.position == "end" for imprint in found):
+        text = trimmed  # else white space at the end is the model's own
+    elif trimmed[trimmed.rfind("\n") + 1 :] in known:  # cut off right behind a label
+        longer = f"{trimmed}\n\n{_MORE}"
+        cleaned = _cut_out(longer, imprints(longer, known))
+        return text if cleaned == longer else cleaned.removesuffix(_MORE).rstrip()
+    cleaned = _cut_out(text, found)
+    return cleaned if any(imprint.position == "start" for imprint in found) else _without_start(cleaned, known)
 
 
 def _without_start(text: str, known: frozenset[str]) -> str:
-    """Take out a start label that was written below reasoning, which the client took out."""
+    """Take out a start label that was written right below reasoning, which the client took out."""
     line, _, rest = text.lstrip().partition("\n")
     below = _BLANK_LINES.match(rest) if line.rstrip(BLANKS) in known else None
     return rest[below.end() :] if below else text

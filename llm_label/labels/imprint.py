@@ -53,7 +53,7 @@ def at_end(state: State, line: str, label: str) -> str:
 def imprints(text: str, known: Collection[str]) -> tuple[Imprint, ...]:
     """Find the labels that stand in `text` exactly as the three functions above write them."""
     known = frozenset(known)
-    if not any(line in known for line in text.split("\n")):  # spares nearly every text the closer look
+    if known.isdisjoint(text.split("\n")):  # spares nearly every text the closer look
         return ()
     found = []
     for find in (_find_start, _find_middle, _find_end):

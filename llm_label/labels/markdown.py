@@ -89,8 +89,8 @@ _DEEPEST = 32  # containers that one line may open; keeps a line of a million `>
 
 def step(state: State, line: str) -> State:
     """Read one line, given without its line feed."""
-    if line[:1].isalpha() and not state.containers and state.leaf in ("", "text"):  # most lines of most answers
-        return _line_of_text(state, line)
+    if not state.containers and (quick := _quick(state, line)):
+        return quick
     line = line.rstrip("\r").expandtabs(4)
     containers, rest = _inside(state.containers, line)
     within = containers == state.containers
@@ -112,11 +112,19 @@ def step(state: State, line: str) -> State:
     return _followed(state, line, containers, leaf, until, kind)
 
 
-def _line_of_text(state: State, line: str) -> State:
-    """Read a line that begins with a letter and continues or begins a paragraph at top level."""
-    if "<" not in line and "\\" not in line:
-        return State((), "text", "", state.tag, state.depth, state.tex, False, "text")
-    return _followed(state, line, (), "text", "", "text")
+def _quick(state: State, line: str) -> State | None:
+    """Read the lines that most answers are made of, all at top level: blank, text, code in a fence."""
+    if state.leaf == "fence":
+        return None if state.until[0] in line else state
+    if state.leaf in _OPAQUE:
+        return None
+    if not line:
+        return State((), "", "", state.tag, state.depth, state.tex, True, state.last)
+    if state.leaf not in ("", "text") or not line[0].isalpha():
+        return None
+    if "<" in line or "\\" in line:
+        return _followed(state, line, (), "text", "", "text")
+    return State((), "text", "", state.tag, state.depth, state.tex, False, "text")
 
 
 def _followed(state: State, line: str, containers: tuple[int, ...], leaf: str, until: str, kind: str) -> State:

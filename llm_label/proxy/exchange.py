@@ -255,6 +255,7 @@ class Exchange:
         if self.job.again:
             return replace(self.job.again, status=None, retrieved=self.job.again.retrieved + 1)
         view, labels = self.job.view, self.plan.labels
+        spoken = labels or self.plan.otherwise
         return Entry(
             content_id=self.job.content_id,
             opened=time.time(),
@@ -270,7 +271,7 @@ class Exchange:
             traffic=view.caller.traffic,
             asked=view.caller.asked,
             guard=view.guard,
-            language=" ".join(filter(None, (labels.start, labels.rest))) if labels else "",
+            language=" ".join(filter(None, (spoken.start, spoken.rest))) if spoken else "",
         )
 
     def _close(self, log: Log) -> None:

@@ -45,10 +45,11 @@ class Stored:
         if entry is None:
             return RequestView(self.surface.NAME, stream=self.stream, start=language, caller=caller)
         languages = entry.language.split()
+        json = bool(languages) and not entry.label_planned  # JSON was asked for, and prose would have been labelled
         again = Caller(
             name=entry.client,
             traffic="machine" if entry.traffic == "machine" else "human",
-            positions=tuple(entry.label_planned.split()),
+            positions=None if json else tuple(entry.label_planned.split()),
             language=languages[1] if len(languages) > 1 else None,
             withheld=caller.withheld,
         )
@@ -56,7 +57,8 @@ class Stored:
             self.surface.NAME,
             model=entry.model,
             stream=self.stream,
-            structured=entry.label_skipped == Skipped.STRUCTURED,
+            structured=json or entry.label_skipped == Skipped.STRUCTURED,
+            json=json,
             fill_in=entry.label_skipped == Skipped.FILL_IN,
             start=languages[0] if languages else None,
             caller=again,

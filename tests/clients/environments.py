@@ -1,6 +1,7 @@
-"""Make the environments of the client suite: one of the proxy, as few as versions allow of clients, one of Node.
+"""Make the environments of the client suite, then run it: `python3 start.py clients [NAME …] [--json FILE]`.
 
-Needs the standard library alone, since `start.py` calls it before anything is installed.
+One environment is the proxy's, as an operator installs it; the clients share as few as their versions allow; one is
+Node's. Needs the standard library alone, since `start.py` calls it before anything is installed.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-__all__ = ["NODE", "ROOT", "node", "prepare", "python"]
+__all__ = ["NODE", "ROOT", "main", "node", "prepare", "python"]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -75,3 +76,12 @@ def _run(*command: str, folder: Path = ROOT) -> None:
     done = subprocess.run(command, cwd=folder)
     if done.returncode:
         sys.exit(f"start.py: this step failed (exit {done.returncode}): {' '.join(command)}")
+
+
+def main() -> int:
+    prepare(lambda text: print(f"start.py: {text}", flush=True))
+    return subprocess.run([python("proxy"), "-m", "tests.clients.run", *sys.argv[1:]], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

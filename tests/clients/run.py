@@ -114,7 +114,7 @@ def judge(seen: dict[str, dict[str, Any]], asks: dict[str, list[Ask]], ways: dic
     for name, direct in seen["direct"].items():
         surface = direct["surface"]
         cell = cells.setdefault(surface, Cell())
-        heard = replayed(asks.get(name, []), ways)
+        heard = replayed(asks.get(name) or asks.get("scan", []), ways)  # a scan asks for all its probes at once
         for way, judged in (
             ("off", same(direct, seen["off"][name])),
             ("on", differences(direct, seen["on"][name], MARKS)),
@@ -226,9 +226,7 @@ def _serving(folder: Path, command: list[str]) -> Iterator[str]:
 def _address(process: "subprocess.Popen[str]", log: Path) -> str:
     deadline = time.monotonic() + START
     while process.poll() is None and time.monotonic() < deadline:
-        if found := re.search(
-            r"(?:^llm-label:|^tape:|listening on) (http://\S+)$", log.read_text(), re.M
-        ):
+        if found := re.search(r"(?:^llm-label:|^tape:|listening on) (http://\S+)$", log.read_text(), re.M):
             return found[1].rstrip("/")
         time.sleep(0.05)
     raise SystemExit(f"clients: this server did not start: {process.args}\n{log.read_text()}")

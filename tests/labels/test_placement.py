@@ -2,6 +2,7 @@
 
 import random
 import re
+from statistics import median
 
 import pytest
 
@@ -9,6 +10,7 @@ from llm_label.labels.labeler import Labeler, label
 from llm_label.labels.wording import POSITIONS
 from tests.labels.documents import document
 from tests.labels.oracle import LABEL, PARSERS, fault, plan
+from tests.laws import hold_label_laws
 from tests.testdata import documents
 
 pytest.importorskip("mdit_py_plugins")
@@ -123,3 +125,28 @@ def test_where_nothing_may_be_parted_the_middle_falls_to_the_end(parser, answer:
     assert labeler.feed(answer) + labeler.finish() == f"{answer}\n\n{LABEL}"
     assert labeler.applied == ("end",)
     assert fault(parser, answer, labels) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "share", "near"),
+    [("machine_en", 200, 0.95, 170), ("machine_zh", 100, 0.84, 80), ("human_en", 400, 0.97, 260), ("human_zh", 200, 0.91, 130)],
+)  # fmt: skip
+def test_most_long_texts_carry_their_label_near_the_wanted_place(
+    name: str, after: int, share: float, near: int
+) -> None:
+    """Of the texts of at least twice `middle_after`; the distance is the median."""
+    labels, places = plan("middle", after=after), []
+    for found in documents(f"data/text/{name}.jsonl.gz")[:600]:
+        labeler = Labeler(labels)
+        if len(found["text"]) >= 2 * after:
+            labelled = labeler.feed(found["text"]) + labeler.finish()
+            places.append(labelled.find(LABEL) - after if labeler.applied == ("middle",) else None)
+    placed = [place for place in places if place is not None]
+    assert len(placed) >= share * len(places) > 100
+    assert median(placed) <= near
+
+
+def test_the_laws_hold_for_made_up_answers() -> None:
+    dice = random.Random(3)
+    for seed in range(150):
+        hold_label_laws(document(dice), plan(*dice.choice(PLANS), after=dice.choice((0, 10, 40, 80))), seed)

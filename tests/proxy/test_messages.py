@@ -176,6 +176,10 @@ def test_a_missing_block_stop_loses_nothing() -> None:
     assert texts(out) == [f"{L}\n\nAI\n\n{L}", None]
 
 
+def test_blanks_of_a_block_that_never_stops_are_not_lost() -> None:
+    assert texts(run([BEGIN, start(0, TEXT), delta(0, " "), ending(), STOP])) == [" "]
+
+
 def test_nothing_is_held_where_only_the_start_is_labelled() -> None:
     marked = marking.answer(START, surface=messages)
     sent = [marked.feed(e) for e in events(BEGIN + block(0, "春天"))]
@@ -269,6 +273,7 @@ def test_our_field_is_ours_alone() -> None:
         event("content_block_delta", index=0, delta={"type": "text_delta", "text": 1}),
         event("message_start", message={"content": [{"type": "text", "text": "x"}]}),
         event("message_start"),
+        event("message_start", message={"content": 1}),
     ],
 )
 def test_text_that_no_label_reaches_is_refused(broken: bytes) -> None:

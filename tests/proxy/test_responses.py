@@ -542,3 +542,19 @@ def test_what_the_client_sends_back_reaches_the_upstream_without_labels(tmp_path
         sdk.responses.create(model="m", input=turns)
     sent = json.loads(proxy.fake.asked[1]["body"])["input"]
     assert sent[1]["content"][0]["text"] == "四月很冷。"
+
+
+@pytest.mark.parametrize("text", ["Sorry, no JSON today.", '{"a": 1} and some prose'])
+def test_an_answer_that_is_not_the_json_it_was_to_be_is_labelled(text: str) -> None:
+    asked = responses.view({"input": "q", "text": {"format": {"type": "json_schema", "schema": {}}}})
+    policy = marking.policy(positions=("start",))
+    body = {"id": "r", "status": "completed", "output": [
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text, "annotations": []}]}
+    ]}  # fmt: skip
+    out = json.loads(marking.answer(policy, asked, surface=responses).whole(json.dumps(body).encode()))
+    shown = out["output"][0]["content"][0]["text"]
+    assert shown != text and strip(shown, policy.known) == text
+    body["output"][0]["content"][0]["text"] = '{"a": 1}'
+    out = json.loads(marking.answer(policy, asked, surface=responses).whole(json.dumps(body).encode()))
+    assert out["output"][0]["content"][0]["text"] == '{"a": 1}'
+    assert out["llm_label"]["label"]["skipped"] == "structured"

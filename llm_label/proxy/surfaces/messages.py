@@ -24,16 +24,15 @@ from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.sse import Event, frame
 from llm_label.proxy.surfaces import asked
 from llm_label.proxy.surfaces.choice import Choice, outcome
+from llm_label.proxy.surfaces.messages_blocks import block_of, delta_text, goes_on, is_tool, kind_of, reason_of, text_of
 from llm_label.proxy.surfaces.messages_history import clean
 from llm_label.proxy.surfaces.reading import FIELD, malformed, read
 
-__all__ = ["COUNT_TOKENS_PATH", "NAME", "PATH", "Answer", "clean", "error_body", "view"]
+__all__ = ["NAME", "PATH", "Answer", "clean", "error_body", "view"]
 
 NAME = "messages"
 
 PATH = "/v1/messages"
-
-COUNT_TOKENS_PATH = "/v1/messages/count_tokens"  # its requests are cleaned as well, or its counts would not match
 
 # https://docs.anthropic.com/en/api/errors
 ERROR_TYPES = {
@@ -115,9 +114,9 @@ class Answer:
         kind = body.get("type")
         if kind in ("error", "message_start", "message_delta", "message_stop") or body.get("error"):
             return self._message(event, body, "error" if body.get("error") else str(kind))
-        if kind == "content_block_start" and _block(body).get("type") == "tool_use":
+        if kind == "content_block_start" and block_of(body).get("type") == "tool_use":
             return self._end() + self._live(event, body)
-        if self._held and not _goes_on(body):
+        if self._held and not goes_on(body):
             return self._pass(event, body)
         return self._release() + self._live(event, body)
 
@@ -158,7 +157,7 @@ class Answer:
         """Go through the blocks by the rules of the stream: what it holds is here the blank blocks of `blank`."""
         turn, new, blank = self._turn, dict[int, str](), list[int]()
         for k, block in enumerate(blocks):
-            text = _text(block)
+            text = text_of(block)
             if text is not None and not text.strip() and self._place is not None:
                 blank.append(k)
                 continue
@@ -171,8 +170,8 @@ class Answer:
                 new[k] = turn.feed(text) + turn.settle()
                 self._place = k if text.strip() else None
             else:
-                turn.tools, self._place = turn.tools or _is_tool(block), None
-        turn.finish_reason = _reason(body)
+                turn.tools, self._place = turn.tools or is_tool(block), None
+        turn.finish_reason = reason_of(body)
         turn.refusal = turn.finish_reason == "refusal"
         self._tail(new)
         for k, text in new.items():
@@ -193,9 +192,10 @@ class Answer:
         if kind == "message_start":
             before = self._end(alone=True)
             message = body.get("message")
-            if not isinstance(message, dict) or any(_text(block) for block in message.get("content") or ()):
-                raise malformed("a message_start that brings text of its own")
-            self._begin(len(message.get("content") or ()))
+            content = (message.get("content") or []) if isinstance(message, dict) else None
+            if not isinstance(message, dict) or not isinstance(content, list) or any(map(text_of, content)):
+                raise malformed("a message_start without a message, or with text of its own")
+            self._begin(len(content))
             self._upstream_id = self._upstream_id or message.get("id")
             self._say(editor, ("message", FIELD), message, self.notice.planned())
             return before + _edited(event, editor)
@@ -215,7 +215,7 @@ class Answer:
 
     def _stop_reason(self, body: Body) -> bool:
         delta = body.get("delta")
-        reason = _reason(delta) if isinstance(delta, dict) else None
+        reason = reason_of(delta) if isinstance(delta, dict) else None
         if reason:
             self._turn.finish_reason, self._turn.refusal = reason, reason == "refusal"
         return reason is not None
@@ -240,18 +240,18 @@ class Answer:
             raise malformed(f"{kind} without an index")
         self._next = max(self._next, index + 1)
         if kind == "content_block_start":
-            return self._block_starts(event, _block(body), index)
+            return self._block_starts(event, block_of(body), index)
         if kind == "content_block_stop":
             return self._block_stops(event, body, index)
-        text = _delta_text(body)
+        text = delta_text(body)
         return event.raw if text is None else self._write(event, ("delta", "text"), text, index)
 
     def _block_starts(self, event: Event, block: Body, index: int) -> bytes:
         before = b"" if self._open is None else _delta(self._open, self._turn.settle())  # its stop is missing
         self._open = None
-        text = _text(block)
+        text = text_of(block)
         if text is None:
-            self._place, self._turn.tools = None, self._turn.tools or _is_tool(block)
+            self._place, self._turn.tools = None, self._turn.tools or is_tool(block)
             return before + event.raw
         self._open = index
         return before + self._write(event, ("content_block", "text"), text, index)
@@ -281,6 +281,7 @@ class Answer:
         if not self._turns:
             return b""
         out = b"" if self._place is None else _delta(self._place, self._turn.close())
+        out += b"" if self._open is None else _delta(self._open, self._turn.settle())  # a blank block without its stop
         out += b"".join(event.raw for event, _ in self._held)
         self._held, self._place = [], None
         if alone and (extra := self._extra()):
@@ -300,63 +301,14 @@ class Answer:
 def _structured(body: Body) -> bool:
     config = body.get("output_config")
     asked_for = (body.get("output_format"), config.get("format") if isinstance(config, dict) else None)
-    return any(_kind(given) not in (None, "text") for given in asked_for)
+    return any(kind_of(given) not in (None, "text") for given in asked_for)
 
 
 def _prefilled(message: Body) -> bool:
     """Say whether the answer continues a text. A paused turn, which ends in a tool's block, is not one."""
     content = message.get("content")
     last = content[-1] if isinstance(content, list) and content else content
-    return message.get("role") == "assistant" and (isinstance(last, str) or _kind(last) == "text")
-
-
-def _kind(block: Any) -> Any:
-    return block.get("type") if isinstance(block, dict) else None
-
-
-def _block(body: Body) -> Body:
-    block = body.get("content_block")
-    if not isinstance(block, dict):
-        raise malformed("a content_block_start without its block")
-    return block
-
-
-def _text(block: Any) -> str | None:
-    """Return the text of a text block, None for another one. Raises UpstreamError for a text that is none."""
-    if not isinstance(block, dict):
-        raise malformed("a content block that is not an object")
-    if block.get("type") != "text":
-        return None
-    text = block.get("text")
-    if not isinstance(text, str):
-        raise malformed(f"a text block that holds {type(text).__name__} where text was expected")
-    return text
-
-
-def _delta_text(body: Body) -> str | None:
-    delta = body.get("delta")
-    if not isinstance(delta, dict):
-        raise malformed("a content_block_delta without its delta")
-    return _text({**delta, "type": "text"}) if delta.get("type") == "text_delta" else None
-
-
-def _goes_on(body: Body) -> bool:
-    """Say whether an event shows how the answer goes on: with text, or with a block of another type."""
-    text: str | None = ""
-    if body.get("type") == "content_block_start":
-        text = _text(_block(body))
-    elif body.get("type") == "content_block_delta":
-        text = _delta_text(body) or ""
-    return text is None or bool(text.strip())
-
-
-def _is_tool(block: Body) -> bool:
-    return str(block.get("type")).endswith("tool_use")
-
-
-def _reason(body: Body) -> str | None:
-    reason = body.get("stop_reason")
-    return reason if isinstance(reason, str) and reason else None
+    return message.get("role") == "assistant" and (isinstance(last, str) or kind_of(last) == "text")
 
 
 def _edited(event: Event, editor: Editor) -> bytes:

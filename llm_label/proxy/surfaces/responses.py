@@ -62,7 +62,7 @@ class Answer:
     _queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
-        self._output, self._queue = Output(self.plan.labels), Queue(self.skip_through)
+        self._output, self._queue = Output(self.plan), Queue(self.skip_through)
 
     def whole(self, raw: bytes) -> bytes:
         """Return the JSON answer with its marks."""

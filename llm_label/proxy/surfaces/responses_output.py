@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_label.labels.labeler import Labels
-from llm_label.policy import Skipped
+from llm_label.policy import Plan, Skipped
 from llm_label.proxy.jsonspan import Editor, Path
 from llm_label.proxy.surfaces.choice import TEXT_PARTS, texts
 from llm_label.proxy.surfaces.reading import malformed
@@ -23,7 +22,7 @@ OTHERS = ("user", "system", "developer", "tool")  # roles of messages that the m
 class Output:
     """Every text of a response, streamed or whole."""
 
-    labels: Labels | None
+    plan: Plan
     texts: list[Text] = field(default_factory=list)
     seen: bool = False  # there is an answer, be it without text
     tools: bool = False
@@ -33,7 +32,7 @@ class Output:
     def begin(self) -> Text:
         """Return a new text."""
         self.seen = True
-        self.texts.append(Text(self.labels))
+        self.texts.append(Text(self.plan.labeler()))
         return self.texts[-1]
 
     def end(self, text: Text) -> None:

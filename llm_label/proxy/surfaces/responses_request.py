@@ -1,6 +1,6 @@
 """What a request for a response tells, and what of ours comes back in it. No I/O here."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from llm_label.errors import ClientError
@@ -28,7 +28,8 @@ def view(body: Mapping[str, Any]) -> RequestView:
         surface=NAME,
         model=asked.model(body),
         stream=body.get("stream") is True,
-        structured=_structured(body),
+        structured=_asks(asked.structured, body),
+        json=_asks(asked.json_only, body),
         prefill=bool(items) and _is_assistant(items[-1]),
         greedy=asked.greedy(body),
         prompt=given if isinstance(given, str) else next(users, ""),
@@ -66,7 +67,8 @@ def _replayed(item: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Mappi
             yield (*path, "content", k, "text"), part, part["text"]
 
 
-def _structured(body: Mapping[str, Any]) -> bool:
+def _asks(which: Callable[[Mapping[str, Any]], bool], body: Mapping[str, Any]) -> bool:
+    """Ask about the fields of engines, and about `text.format`, which is this API's `response_format`."""
     text = body.get("text")
     given = text.get("format") if isinstance(text, dict) else None
-    return asked.structured(body) or asked.structured({"response_format": given})
+    return which(body) or which({"response_format": given})

@@ -5,7 +5,7 @@ from typing import Any
 
 from llm_label.labels.history import clean_text
 from llm_label.labels.imprint import Imprint, cut_out, imprints
-from llm_label.labels.labeler import Labeler, Labels
+from llm_label.labels.labeler import Labeler
 
 __all__ = ["Text", "reach", "restored"]
 
@@ -17,10 +17,9 @@ POINT = "index"  # of a `file_citation`: where in the text to insert it; of a `f
 class Text:
     """The label state of one `output_text` part. `feed` its pieces, then `close`; whole texts do both at once."""
 
-    def __init__(self, labels: Labels | None) -> None:
+    def __init__(self, labeler: Labeler | None) -> None:
         self.closed = False
-        self._labeler = Labeler(labels) if labels else None
-        self._early = labels is not None and set(labels.positions) <= {"start"}
+        self._labeler = labeler
         self._came: list[str] = []
         self._goes: list[str] = []
         self._known_spans: tuple[int, list[tuple[int, int]]] | None = None  # and for how many pieces they were found
@@ -49,7 +48,7 @@ class Text:
     @property
     def settled(self) -> bool:
         """Whether nothing of ours can follow any more: a start label alone is over once it stands."""
-        return self.closed or self._labeler is None or (self._early and bool(self.applied or self.present))
+        return self.closed or self._labeler is None or not self._labeler.due
 
     def feed(self, piece: str) -> str:
         """Return what goes out now; not after `close`."""

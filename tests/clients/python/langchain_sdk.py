@@ -134,7 +134,9 @@ def structured_function(way: Way) -> dict[str, Any]:
 
 @scenario("structured")
 def structured_json(way: Way) -> dict[str, Any]:
-    return {"exact": plain(openai(way).with_structured_output(City, method="json_mode").invoke(ASK["extract"] + " JSON"))}
+    return {
+        "exact": plain(openai(way).with_structured_output(City, method="json_mode").invoke(ASK["extract"] + " JSON"))
+    }
 
 
 @scenario("structured")

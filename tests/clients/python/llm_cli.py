@@ -24,11 +24,11 @@ MODELS = """
   api_key_name: house
   completion: true
 """
-TOOL = f'''
+TOOL = f"""
 def get_weather(city: str) -> str:
     "Look up the weather in a city."
     return {RESULT!r}
-'''
+"""
 PROGRAM = str(Path(sys.executable).with_name("llm"))
 
 

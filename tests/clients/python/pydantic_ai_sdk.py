@@ -46,7 +46,14 @@ def parts(result: Any) -> list[Any]:
     for message in result.all_messages():
         for part in message.parts:
             if part.part_kind in ("tool-call", "tool-return", "thinking"):
-                shown.append([part.part_kind, getattr(part, "tool_name", None), getattr(part, "args", None), part.content if part.part_kind != "tool-call" else None])
+                shown.append(
+                    [
+                        part.part_kind,
+                        getattr(part, "tool_name", None),
+                        getattr(part, "args", None),
+                        part.content if part.part_kind != "tool-call" else None,
+                    ]
+                )
     return shown
 
 

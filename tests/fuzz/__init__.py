@@ -1,0 +1,1 @@
+"""Fuzzing of what strangers send: upstreams their streams and answers, clients their requests."""
