@@ -10,6 +10,7 @@
     │   ├── NotFound       a stored answer that was not given to this client
     │   ├── WrongMethod
     │   ├── TooLarge
+    │   ├── UnknownEncoding
     │   └── NotOffered     a route or feature that no surface serves yet
     ├── Stopping           ours: the server is being stopped
     ├── UpstreamError      the model server's: down, slow or answering garbage
@@ -34,6 +35,7 @@ __all__ = [
     "SettingsError",
     "Stopping",
     "TooLarge",
+    "UnknownEncoding",
     "UpstreamError",
     "UpstreamTimeout",
     "WrongMethod",
@@ -97,6 +99,11 @@ class WrongMethod(ClientError):
 class TooLarge(ClientError):
     status = 413
     code = "request_too_large"
+
+
+class UnknownEncoding(ClientError):
+    status = 415
+    code = "unknown_encoding"
 
 
 class NotOffered(ClientError):

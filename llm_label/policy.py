@@ -7,10 +7,11 @@ answer and the audit log; everything else that keeps a required mark from being 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from llm_label.errors import ClientError, MarkError, NotAllowed, SettingsError
+from llm_label.labels.deferring import labeler
 from llm_label.labels.labeler import Labeler, Labels
 from llm_label.labels.unless_json import UnlessJson
 from llm_label.labels.wording import LANGUAGES, POSITIONS, all_wordings, check_text, language_of, wording
@@ -18,7 +19,14 @@ from llm_label.metadata.provider_code import check_producer
 from llm_label.metadata.provider_code import parse as parse_code
 from llm_label.settings import LabelSettings, ProviderSettings, Settings, Structured, Traffic
 
-__all__ = ["Caller", "Plan", "Policy", "RequestView", "Skipped", "decide"]
+__all__ = ["OUR_HEADERS", "Caller", "Plan", "Policy", "RequestView", "Skipped", "decide"]
+
+
+# What our headers say of an answer is read again from an upstream that may be an llm-label too. One that only sends
+# back what it gets must not be able to say it, so no client's header of that name travels on.
+OUR_HEADERS = frozenset(
+    ["x-llm-label-request", "x-llm-label", "x-aigc", "llm_provider-x-llm-label", "llm_provider-x-aigc"]
+)
 
 
 class Skipped(StrEnum):
@@ -47,7 +55,7 @@ class Caller:
     language: str | None = None  # None: the policy's
     structured: Structured = "allow"  # which output that programs parse it may ask for
     asked: str | None = None  # what its request header chose
-    withheld: frozenset[str] = frozenset(["x-llm-label-request"])  # request headers that stay here, in lower case
+    withheld: frozenset[str] = OUR_HEADERS  # request headers that stay here, in lower case
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,13 @@ class Plan:
     def labeler(self) -> Labeler | None:
         """Return what labels one text of the answer, None when there is nothing to add."""
         if self.labels:
-            return Labeler(self.labels)
+            return labeler(self.labels)
         return UnlessJson(self.otherwise) if self.otherwise else None
+
+
+    def deferred(self) -> "Plan":
+        """Return the plan for an answer that should come labelled, from another llm-label."""
+        return replace(self, labels=self.labels.deferred) if self.labels else self
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Entry:
     guard: str = ""  # what the guard took out of the request, separated by spaces
     language: str = ""  # of the start label, then of the others where it does not follow the answer
     retrieved: int = 0  # times the stored answer was asked for again
+    adopted: str | None = None  # content id that the answer came with, from another llm-label: its client sees that
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from llm_label.audit.entry import Entry
 from llm_label.audit.store import Count, Store
@@ -45,11 +46,23 @@ class Log:
             self._write()
         return self._store.counts()
 
-    def find(self, upstream_id: str) -> Entry | None:
+    def get(self, content_id: str) -> Entry | None:
+        """Return an entry as it is now."""
+        waiting = self._waiting.get(content_id)
+        return replace(waiting) if waiting else self._store.get(content_id)
+
+    async def find(self, upstream_id: str) -> Entry | None:
         """Return the newest entry of an answer that the upstream calls so, by any worker on this log."""
-        with contextlib.suppress(sqlite3.Error):  # it may still wait here
-            self._write()
-        return self._store.by_upstream_id(upstream_id)
+        found = self._find(upstream_id)
+        if found is None:
+            await asyncio.sleep(1.5 * DELAY)  # another worker may have it, and write it in a moment
+            found = self._find(upstream_id)
+        return found
+
+    def _find(self, upstream_id: str) -> Entry | None:
+        waiting = (entry for entry in reversed(self._waiting.values()) if entry.upstream_id == upstream_id)
+        here = next(waiting, None)
+        return replace(here) if here else self._store.by_upstream_id(upstream_id)
 
     def secret(self) -> bytes:
         """Return the 32 random bytes of this installation."""

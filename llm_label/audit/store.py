@@ -81,7 +81,12 @@ def _counts(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_entries, _issued_labels, _clients, _counts)
+def _adopted(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE entries ADD COLUMN adopted TEXT")
+    db.execute("CREATE INDEX entries_by_adopted ON entries (adopted) WHERE adopted IS NOT NULL")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_entries, _issued_labels, _clients, _counts, _adopted)
 
 # Rows are appended in the order of opening; random content ids as the key would touch a page of the file for each.
 _STORED = (*COLUMNS, "disposition", "reason")
@@ -97,6 +102,7 @@ FOREIGN = (
     "note",
     "asked",
     "guard",
+    "adopted",
 )  # what clients and upstreams can write into an entry
 _values = operator.attrgetter(*COLUMNS)
 _READ = f"SELECT {', '.join(COLUMNS)} FROM entries"
@@ -137,9 +143,10 @@ class Store:
         return _entry(row) if row else None
 
     def by_prefix(self, prefix: str) -> list[Entry]:
-        """Return up to two entries whose content id begins so."""
+        """Return up to two entries whose content id begins so: ours, or the one that the answer came with."""
         rows = self._db.execute(
-            f"{_READ} WHERE content_id >= ? AND content_id < ? LIMIT 2", (prefix, prefix + "\U0010ffff")
+            f"{_READ} WHERE content_id >= ?1 AND content_id < ?2 OR adopted >= ?1 AND adopted < ?2 LIMIT 2",
+            (prefix, prefix + "\U0010ffff"),
         )
         return [_entry(row) for row in rows]
 

@@ -107,7 +107,8 @@ def _find_middle(text: str, known: Collection[str]) -> Imprint | None:
         end = begin + len(line)
         if line in known and room(state, line):
             # Within a line a label may have been an end label first, with text behind it after all.
-            if _begins_line(text, end + 3) and text.endswith("\n\n", 0, begin) and text.startswith("\n\n\n", end):
+            # Whatever that text begins with: no other form has three line feeds behind its label.
+            if text[end + 3 :].strip() and text.endswith("\n\n", 0, begin) and text.startswith("\n\n\n", end):
                 return Imprint("middle", line, begin - 2, end + 3)
             if _begins_line(text, end + 2) and text[end + 1] == "\n" and not announces(state, last):
                 return Imprint("middle", line, begin, end + 2)

@@ -28,7 +28,7 @@ characters of a line that may take up a list again: never a sentence, and nothin
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from llm_label.errors import SettingsError
@@ -53,6 +53,7 @@ class Labels:
     rest: str | None = None  # of the middle and end label; None: the answer's own, told by its script
     middle_after: int = 400  # characters of the answer
     issued: frozenset[str] = field(default_factory=frozenset)  # every label text ever written here
+    deferring: bool = False  # the text should come labelled: it gets a label, behind it, only if it shows none
 
     def __post_init__(self) -> None:
         for position in self.positions:
@@ -69,6 +70,11 @@ class Labels:
         if answer is None or answer not in self.texts or _script(answer) == _script(self.start):
             answer = self.start  # Latin script reads as English, but a German question gets a German answer
         return self.texts[answer]
+
+    @cached_property
+    def deferred(self) -> "Labels":
+        """The same for a text that should come labelled."""
+        return replace(self, positions=("end",), deferring=True)
 
     @cached_property
     def known(self) -> frozenset[str]:

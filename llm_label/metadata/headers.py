@@ -18,6 +18,7 @@ LIMIT = 4096  # bytes of all our header lines together; common servers and proxi
 _MODEL_LIMIT = 128  # characters; the model name may come from the client
 _STRING = re.compile(r"[\x20-\x7E]*")
 _LABEL = re.compile(r"label=\(([a-z ]+)\)(?:,|$)")  # as `_planned` writes it, and it stands first
+_WATERMARK = re.compile(r'(?:^|, )watermark="([\x20-\x7E]*?)"(?:, key="([\x20-\x7E]*?)")?(?:, policy=|$)')
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
 
 
@@ -34,7 +35,10 @@ class Told:
     """What the headers of an answer say that was marked before: by another llm-label, in a chain."""
 
     record: Record
-    label: tuple[str, ...]  # positions that were planned
+    line: str  # `X-LLM-Label` as it came
+    label: tuple[str, ...] = ()  # positions that were planned
+    watermark: str | None = None  # scheme that was planned
+    key: str | None = None
 
 
 def read_response_headers(aigc: str, llm_label: str) -> Told | None:
@@ -44,8 +48,14 @@ def read_response_headers(aigc: str, llm_label: str) -> Told | None:
     reading = read(aigc)
     if reading.record is None or reading.problems:
         return None
-    planned = _LABEL.match(llm_label)
-    return Told(reading.record, tuple(planned[1].split()) if planned else ())
+    planned, watermark = _LABEL.match(llm_label), _WATERMARK.search(llm_label)
+    return Told(
+        reading.record,
+        llm_label,
+        label=tuple(planned[1].split()) if planned else (),
+        watermark=watermark[1] if watermark else None,
+        key=watermark[2] if watermark else None,
+    )
 
 
 def response_headers(

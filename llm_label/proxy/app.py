@@ -19,14 +19,14 @@ from llm_label.audit.entry import Entry
 from llm_label.audit.log import Log
 from llm_label.errors import ClientError, LabelError, NotFound, NotOffered, Stopping, WrongMethod
 from llm_label.policy import Caller, Policy, RequestView, decide
-from llm_label.proxy.body import body_of
+from llm_label.proxy.body import body_of, whole_of
 from llm_label.proxy.clients import Clients
 from llm_label.proxy.exchange import Exchange, Job
 from llm_label.proxy.guard import read_body, strip
 from llm_label.proxy.jsonspan import loads
 from llm_label.proxy.metrics import Board, Row
 from llm_label.proxy.pages import Detect, Pages
-from llm_label.proxy.retrieval import KEPT_ROUTES, Stored, answer_language, derived_id, stored
+from llm_label.proxy.retrieval import KEPT_ROUTES, Stored, derived_id, stored
 from llm_label.proxy.surfaces import chat, completions, messages, responses
 from llm_label.proxy.surfaces.reading import error_body
 from llm_label.proxy.surfaces.surface import Surface
@@ -119,7 +119,7 @@ class Proxy:
             return await self._pass(request)
         with self._counting_refusals():
             if kept := KEPT_ROUTES.fullmatch(name):
-                self._entry_of(kept[1], self._clients.caller(request.headers))
+                await self._entry_of(kept[1], self._clients.caller(request.headers))
                 return await self._pass(request)
             if asked := stored(request.method, request.path, request.rel_url.raw_query_string):
                 return await self._serve(request, self._again(request, asked))
@@ -156,11 +156,14 @@ class Proxy:
         """Plan the marks of a stored answer as they were planned first."""
         caller = self._clients.caller(request.headers)
         raw = await body_of(request, self._settings.server.max_body)
-        entry = self._entry_of(asked.id, caller)
-        language = None if entry else await self._language(request, asked, caller)
+        entry = await self._entry_of(asked.id, caller)
         content_id = entry.content_id if entry else derived_id(self._log.secret(), asked.id)
+        # Without a label, an entry that was made here knows no more of the answer than the answer itself.
+        if entry is None or (not entry.label_applied and content_id == derived_id(self._log.secret(), asked.id)):
+            view = asked.anew(await self._answer(request, asked, caller), caller)
+        else:
+            view = asked.again(entry, caller)
         more = {} if asked.after is None else {"skip_through": asked.after}
-        view = asked.view(entry, caller, language)
         return self._exchange(asked.surface, view, content_id, asked.path, again=entry, more=more), raw
 
     def _exchange(self, surface: Surface, view: RequestView, content_id: str, path: str, **more: Any) -> Exchange:
@@ -168,26 +171,23 @@ class Proxy:
         job = Job(surface, view, decide(view, self._policy), content_id, path, upstream, **more)
         return Exchange(job, self._policy, self._key, self._settings.server)
 
-    def _entry_of(self, upstream_id: str, caller: Caller) -> Entry | None:
+    async def _entry_of(self, upstream_id: str, caller: Caller) -> Entry | None:
         """Find what happened to a stored answer. Raises NotFound for another client's: they share one upstream."""
-        entry = self._log.find(upstream_id)
+        entry = await self._log.find(upstream_id)
         if self._settings.clients and (entry is None or entry.client != caller.name):
             raise NotFound(f"no answer {upstream_id!r} was given to this client")
         return entry
 
-    async def _language(self, request: web.BaseRequest, asked: Stored, caller: Caller) -> str | None:
-        """Tell the language of an answer that we know nothing of: the answer itself says it."""
-        if request.method != "GET":
-            return None
-        ask = UpstreamRequest("GET", request.path, _sent_on(request, caller), b"")
-        response = await self._upstream.send(ask)
+    async def _answer(self, request: web.BaseRequest, asked: Stored, caller: Caller) -> dict[str, Any]:
+        """Return a stored answer that we know nothing of, to see what it is; empty where the upstream has none."""
+        response = await self._upstream.send(UpstreamRequest("GET", asked.whole, _sent_on(request, caller), b""))
         try:
-            body = loads(b"".join([chunk async for chunk in response.chunks]))
-        except ValueError:
-            return None
+            body = loads(await whole_of(response.chunks))
+        except (ValueError, RecursionError):
+            return {}
         finally:
             response.close()
-        return answer_language(body) if response.status < 400 and isinstance(body, dict) else None
+        return body if response.status < 400 and isinstance(body, dict) else {}
 
     @contextlib.contextmanager
     def _counting_refusals(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from llm_label.errors import ClientError, InputError, NotAllowed, NotAuthorized, SettingsError
 from llm_label.labels.wording import LANGUAGES, POSITIONS
-from llm_label.policy import Caller, known_language
+from llm_label.policy import OUR_HEADERS, Caller, known_language
 from llm_label.settings import Settings
 
 __all__ = ["HEADER", "Clients", "Wish", "digest_of", "new_key", "read_wish"]
@@ -74,7 +74,7 @@ class Clients:
                 positions=_ordered(client.positions) if client.positions else None,
                 language=client.language,
                 structured=client.structured or labels.structured,
-                withheld=frozenset([HEADER.lower(), *KEY_HEADERS]),
+                withheld=OUR_HEADERS.union(KEY_HEADERS),
             )
             terms = _Terms(caller, client.traffic, client.positions or labels.positions, client.positions_allowed)
             for digest in map(bytes.fromhex, client.key_sha256):

@@ -8,22 +8,23 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
 
-from llm_label.audit.entry import Entry, Result
+from llm_label.audit.entry import Result
 from llm_label.audit.log import Log
 from llm_label.errors import LabelError, MarkError, Stopping, UpstreamError
 from llm_label.metadata.aigc import Record
-from llm_label.metadata.headers import read_response_headers
-from llm_label.policy import Plan, Policy, RequestView, Skipped
+from llm_label.policy import Plan, Policy, Skipped
+from llm_label.proxy.body import whole_of
+from llm_label.proxy.chain import told_by
+from llm_label.proxy.job import Job, opened, retold
 from llm_label.proxy.marking import Marking
 from llm_label.proxy.notice import Notice, Outcome
-from llm_label.proxy.surfaces.surface import Surface
+from llm_label.proxy.surfaces import responses
 from llm_label.proxy.upstream import Headers, Mark, Upstream, UpstreamRequest, UpstreamResponse, forwarded
-from llm_label.proxy.writer import Writer
+from llm_label.proxy.writer import Gone, Writer
 from llm_label.settings import ServerSettings
 from llm_label.watermark.keyring import Key
 
@@ -40,42 +41,36 @@ RESULTS: dict[str, Result] = {
 LENGTHS = frozenset(["content-length", "content-encoding"])
 REPLACED = LENGTHS.union(["etag", "content-md5", "digest", "content-digest", "repr-digest", "x-aigc", "x-llm-label"])
 DISCLOSED = REPLACED | {"ai-disclosure"}
-MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is held to be marked
 LONG = 256 * 1024  # bytes; marking more than this at once would hold up every other answer
 DRAIN = 600.0  # seconds that the rest of an answer is read for a client that has left
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one exchange is about: who answers what, and which marks it gets."""
-
-    surface: Surface
-    view: RequestView
-    plan: Plan
-    content_id: str
-    path: str  # with the query, as it goes to the upstream
-    upstream: str  # its name, for the log
-    again: Entry | None = None  # the answer is asked for again, and this is what happened the first time
-    more: dict[str, Any] = field(default_factory=dict)  # what the surface's Answer takes beside
 
 
 class Exchange:
     """One answer, from its plan to its closed entry."""
 
     def __init__(self, job: Job, policy: Policy, key: Key | None, server: ServerSettings) -> None:
-        self.job, self.plan, self.policy, self._key, self._server = job, job.plan, policy, key, server
+        self.job, self.policy, self._key, self._server = job, policy, key, server
         record = Record.produced(policy.producer, job.content_id)
         self.notice = Notice(job.content_id, record, job.plan, key.spec.scheme if key else None, policy.id)
-        self.answer = job.surface.Answer(job.plan, self.notice, job.view.n, server.body_field, **job.more)
-        untouched = not (job.plan.labels or job.plan.otherwise) and not server.body_field and not job.plan.watermark
-        self.marking = Marking(self.answer, untouched=untouched, fail_open=policy.fail_open)
-        self.entry = self._entry()
+        self._plan(job.plan)
+        self.entry = opened(job, policy)
         self._result: Result = "failed"
         self._task: asyncio.Task[Any] | None = None
         self._stopping = False
-        self._delivered: Outcome | None = None  # what had happened when the client left, while the rest is read
+        self._left: Outcome | None = None  # what had happened when the client left
         self.first_byte: float | None = None  # monotonic seconds, when the first byte of the body left
+
+    def _plan(self, plan: Plan) -> None:
+        self.plan = self.notice.plan = plan
+        self.answer = self.job.surface.Answer(
+            plan, self.notice, self.job.view.n, self._server.body_field, **self.job.more
+        )
+        marks = plan.labels or plan.otherwise or plan.watermark or self._server.body_field
+        # Its number must be read where it says whose the answer is; a stream that is resumed begins further on.
+        owned = self.job.surface is responses and self.job.view.caller.name
+        untouched = not (marks or owned or self.job.more)
+        self.marking = Marking(self.answer, untouched=untouched, fail_open=self.policy.fail_open)
 
     def stop(self) -> None:
         """Break the answer off because the server stops; its client gets an error it can raise."""
@@ -85,8 +80,29 @@ class Exchange:
 
     async def serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
         """Answer the client. Raises LabelError while nothing was sent; later errors go into the stream."""
+        work = self._serve(request, raw, upstream, log)
+        if self._server.on_disconnect == "drain":
+            self._task = asyncio.create_task(work)
+            return await self._outlast(self._task)
         self._task = asyncio.current_task()
-        log.put(self.entry)
+        return await work
+
+    async def _outlast(self, task: "asyncio.Task[web.StreamResponse]") -> web.StreamResponse:
+        """Wait for the answer also when its client leaves, so that the upstream finishes: DRAIN seconds at most."""
+        while True:
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.done():
+                    raise
+                if self._left is None:
+                    self._leave()
+                    asyncio.get_running_loop().call_later(DRAIN, task.cancel)
+
+    async def _serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
+        if not self.job.again:  # it has its entry
+            log.put(self.entry)
+        self._log = log
         try:
             response = await upstream.send(self._outgoing(request, raw))
             try:
@@ -95,7 +111,7 @@ class Exchange:
             finally:
                 response.close()
         except asyncio.CancelledError:
-            if not self._stopping:
+            if not self._stopping or self._left:
                 self._result = "client_gone"
                 raise
             raise self._failed(_stopping()) from None
@@ -127,20 +143,17 @@ class Exchange:
 
     def _headers(self, response: UpstreamResponse) -> Headers:
         """Return the headers of the answer. An upstream that has marked it, as our own proxies do, has the word."""
-        theirs = read_response_headers(response.header("x-aigc"), response.header("x-llm-label"))
-        if theirs and theirs.label:
-            self.marking.untouched = True
-            self.entry.label_skipped, self.entry.upstream_id = Skipped.LABELLED.value, theirs.record.produce_id
-            return forwarded(response.headers, LENGTHS)
-        if theirs:
-            self.notice.adopt(theirs.record)  # the first to write a record is the producer
-            self.entry.upstream_id = theirs.record.produce_id
+        if told := told_by(response):
+            self.notice.adopt(told)
+            self.entry.adopted = told.record.produce_id
+            if told.label:
+                self._plan(self.plan.deferred())
         ours = self.notice.headers(self.job.view.model, ai_disclosure=self._server.ai_disclosure)
         return forwarded(response.headers, DISCLOSED if self._server.ai_disclosure else REPLACED) + ours
 
     async def _refused(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
         """Pass an error as it is: it is nobody's generated text, and gets neither labels nor a record."""
-        body = await _all(response.chunks)
+        body = await whole_of(response.chunks)
         self.entry.status, self.entry.label_skipped = response.status, Skipped.ERROR.value
         self.entry.note = f"the upstream answered {response.status}"
         self._result = "upstream_error"
@@ -149,15 +162,13 @@ class Exchange:
     async def _whole(
         self, request: web.BaseRequest, response: UpstreamResponse, headers: Headers
     ) -> web.StreamResponse:
-        try:
-            body = await _all(response.chunks)
-        except asyncio.CancelledError:
-            await self._drain(response.chunks)
-            raise
+        body = await whole_of(response.chunks)
         self._require_watermark()
         work = self.marking.whole
         body = await asyncio.to_thread(work, body) if len(body) > LONG else work(body)
         self._ended()
+        if self._left:
+            raise Gone("the client has left")
         self.entry.status = response.status
         self.first_byte = time.monotonic()
         return await _send(request, response.status, headers, body)
@@ -170,64 +181,82 @@ class Exchange:
         headers += [(k, v) for k, v in (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
                     if k.lower() not in names]  # fmt: skip
         answer = web.StreamResponse(status=response.status, headers=headers)
-        self.entry.status = response.status
-        await answer.prepare(request)
-        if error := await self._pour(response.chunks, answer):
-            await answer.write(self.marking.broken_off(self._failed(error)))
+        if not self._left:
+            self.entry.status = response.status
+            await answer.prepare(request)
+        client = Writer(request, answer, 0 if self.marking.untouched else self._server.keep_alive)
+        try:
+            error = await self._pour(response.chunks, client)
+            if self._left:
+                raise Gone("the client has left")
+            if error:
+                await client.write(self.marking.broken_off(self._failed(error)))
+        finally:
+            client.end()
         await answer.write_eof()
         return answer
 
-    async def _pour(self, chunks: AsyncIterator[bytes], answer: web.StreamResponse) -> LabelError | None:
+    async def _pour(self, chunks: AsyncIterator[bytes], client: Writer) -> LabelError | None:
         """Send a stream on, marked; return the error that its client must hear of."""
-        marking, client = self.marking, Writer(answer, 0 if self.marking.untouched else self._server.keep_alive)
+        marking = self.marking
         try:
-            async for chunk in chunks:
-                if out := marking.feed(chunk):
-                    await client.write(out)
-                    self.first_byte = self.first_byte or time.monotonic()
-                if marking.broke:
-                    raise marking.broke
-            await client.write(marking.end())
+            cut = await self._feed(chunks, client)
+            await self._deliver(client, marking.end(cut))
             if marking.broke:
                 raise marking.broke
             self._require_watermark()
-        except (ConnectionError, asyncio.CancelledError) as gone:
-            if self._stopping and self._task and isinstance(gone, asyncio.CancelledError):
-                self._task.uncancel()
-                return _stopping()
-            await self._drain(chunks)
+        except asyncio.CancelledError:
+            if not (self._stopping and self._task):
+                raise
+            self._task.uncancel()
+            return _stopping()
+        except Gone:
             raise
         except LabelError as error:
             return error
         except Exception as error:
             return self._broken(error)
-        finally:
-            client.end()
         self._ended()
         return None
 
-    async def _drain(self, chunks: AsyncIterator[bytes]) -> None:
-        """Read the rest for a client that has left, where the operator wants it, so that the upstream finishes."""
-        if self._server.on_disconnect != "drain" or self._stopping or self._delivered:
-            return
-        self._delivered = self.answer.outcome()
-        deadline, left = time.monotonic() + DRAIN, False
-        while not left:
-            try:
-                left = await self._read_on(chunks, deadline)
-            except asyncio.CancelledError:  # the connection's end may be told more than once
-                if self._stopping:
-                    raise
-            except UpstreamError:
-                return
+    async def _feed(self, chunks: AsyncIterator[bytes], client: Writer) -> UpstreamError | None:
+        """Send on piece by piece, until the upstream ends or nothing can follow; return how it broke off, if it did."""
+        marking = self.marking
+        try:
+            async for chunk in chunks:
+                self._notice(client)  # before the next label is applied, which would reach nobody
+                await self._deliver(client, marking.feed(chunk))
+                if marking.broke:
+                    break
+        except UpstreamError as error:
+            return error
+        self._notice(client)
+        return None
 
-    async def _read_on(self, chunks: AsyncIterator[bytes], deadline: float) -> bool:
-        async for chunk in chunks:
-            if self.job.view.stream:
-                self.marking.feed(chunk)
-            if time.monotonic() > deadline:
-                break
-        return True
+    async def _deliver(self, client: Writer, out: bytes) -> None:
+        if self.marking.opened:
+            client.silence()
+        if out and not self.first_byte:
+            self._identify()
+        if out and not self._left:
+            await client.write(out)
+            self.first_byte = self.first_byte or time.monotonic()
+
+    def _identify(self) -> None:
+        """Put the upstream's number on record before the client knows it: it may ask again while the answer runs."""
+        if self.job.surface is responses and not self.job.again:
+            self.entry.upstream_id = self.answer.outcome().upstream_id
+            self._log.put(self.entry)
+
+    def _notice(self, client: Writer) -> None:
+        if client.gone and not self._left:
+            self._leave()
+            if self._server.on_disconnect == "cancel":
+                raise Gone("the client has left")
+
+    def _leave(self) -> None:
+        """Keep what had happened when the client left."""
+        self._left = self.answer.outcome()
 
     def _ended(self) -> None:
         self._result = "upstream_error" if self.answer.failed else "complete"
@@ -247,41 +276,15 @@ class Exchange:
     def _failed(self, error: LabelError) -> LabelError:
         self.entry.note = str(error)
         self._result = RESULTS.get(error.code, "failed")
-        if self.entry.status is None:
+        if self.entry.status is None and not self._left:
             self.entry.status = error.status
         return error
 
-    def _entry(self) -> Entry:
-        if self.job.again:
-            return replace(self.job.again, status=None, retrieved=self.job.again.retrieved + 1)
-        view, labels = self.job.view, self.plan.labels
-        spoken = labels or self.plan.otherwise
-        return Entry(
-            content_id=self.job.content_id,
-            opened=time.time(),
-            surface=view.surface,
-            upstream=self.job.upstream,
-            model=view.model,
-            stream=view.stream,
-            producer=self.policy.producer,
-            policy=self.policy.id,
-            label_planned=" ".join(labels.positions) if labels else "",
-            watermark_planned=self.plan.watermark,
-            client=view.caller.name,
-            traffic=view.caller.traffic,
-            asked=view.caller.asked,
-            guard=view.guard,
-            language=" ".join(filter(None, (spoken.start, spoken.rest))) if spoken else "",
-        )
-
     def _close(self, log: Log) -> None:
-        if self.job.again and self._result != "complete":
-            self.entry = replace(self.job.again, retrieved=self.entry.retrieved)  # what happened first still holds
-            return log.put(self.entry)
         outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
-        told = self._delivered or outcome
+        told = self._left or outcome
         served = entry.status is not None and entry.status < 400
-        entry.result, entry.closed = self._result, time.time()
+        entry.result, entry.closed = "client_gone" if self._left else self._result, time.time()
         entry.upstream_id = outcome.upstream_id or entry.upstream_id
         entry.choices, entry.finish_reasons = outcome.choices, " ".join(outcome.finish_reasons)
         refused = self._result == "upstream_error" and not outcome.choices
@@ -290,24 +293,14 @@ class Exchange:
             entry.label_applied, entry.labelled = " ".join(told.label_applied), told.labelled
             entry.watermark_applied = watermark["key"]
         entry.watermark_skipped = watermark["skipped"]
-        log.put(entry)
+        if not self.job.again:
+            log.put(entry)
+        elif first := retold(log.get(entry.content_id) or self.job.again, entry):
+            log.put(first)
 
 
 def _stopping() -> LabelError:
     return Stopping("the server is being stopped; the answer is incomplete")
-
-
-async def _all(chunks: AsyncIterator[bytes]) -> bytes:
-    """Collect a whole body. Raises UpstreamError when it has no end in sight."""
-    parts, size = [], 0
-    async for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MAX_WHOLE:
-            raise UpstreamError(
-                f"the upstream sent an answer of more than {MAX_WHOLE} bytes", code="upstream_malformed"
-            )
-    return b"".join(parts)
 
 
 async def _send(request: web.BaseRequest, status: int, headers: Headers, body: bytes) -> web.Response:

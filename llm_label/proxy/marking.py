@@ -42,21 +42,30 @@ class Marking:
         try:
             events = self._parser.feed(chunk)
         except UpstreamError as error:
-            self.broke = error
-            return b""
+            if not self._fail_open:
+                self.broke = error
+                return b""
+            self.opened = error
+            return self.answer.flush() + self._parser.finish() + chunk
         out = self._mark(events)
         return out + self._parser.finish() if self.opened else out
 
-    def end(self) -> bytes:
-        """Return what follows the upstream's last byte; look at `broke` afterwards."""
+    def end(self, cut: UpstreamError | None = None) -> bytes:
+        """Return what follows the upstream's last byte; look at `broke` afterwards.
+
+        `cut` says that the upstream broke off: no harm behind the end of an answer, where nothing may follow either.
+        """
+        if self.broke:
+            return b""
         if self.untouched or self.opened:
+            self.broke = cut
             return b""
         out = self._mark(self._parser.end())
         if not (self.broke or self.opened):
             try:
                 out += self.answer.finish()
             except UpstreamError as error:
-                self.broke = error
+                self.broke = cut or error
         return out
 
     def broken_off(self, error: LabelError) -> bytes:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote_plus
 
 from llm_label.audit.entry import Entry
 from llm_label.errors import ClientError
@@ -19,15 +19,18 @@ from llm_label.policy import Caller, RequestView, Skipped
 from llm_label.proxy.surfaces import chat, responses
 from llm_label.proxy.surfaces.surface import Surface
 
-__all__ = ["KEPT_ROUTES", "Stored", "answer_language", "derived_id", "stored"]
+__all__ = ["KEPT_ROUTES", "Stored", "derived_id", "stored"]
 
-_ID = r"[A-Za-z0-9_-]{1,200}"
+# Gateways write more into their numbers than letters and digits. What could be read as another path is no number.
+_ID = r"(?!\.\.?(?:/|$))[A-Za-z0-9._~:=+@-]{1,400}"
 _ROUTES: tuple[tuple[re.Pattern[str], Surface], ...] = (
     (re.compile(rf"GET /v1/responses/({_ID})"), responses),
     (re.compile(rf"POST /v1/responses/({_ID})/cancel"), responses),
     (re.compile(rf"GET /v1/chat/completions/({_ID})"), chat),
 )
 KEPT_ROUTES = re.compile(rf"DELETE /v1/(?:responses|chat/completions)/({_ID})")  # without text in their answers
+STREAM, AFTER = "stream", "starting_after"
+YES, NO = ("true", "1"), ("false", "0", "")
 
 
 @dataclass(frozen=True)
@@ -40,37 +43,54 @@ class Stored:
     stream: bool
     after: int | None  # the client has the events up to this sequence number
 
-    def view(self, entry: Entry | None, caller: Caller, language: str | None) -> RequestView:
-        """Return what policy needs to decide as it did the first time; without an entry it decides anew."""
-        if entry is None:
-            return RequestView(self.surface.NAME, stream=self.stream, start=language, caller=caller)
-        languages = entry.language.split()
-        json = bool(languages) and not entry.label_planned  # JSON was asked for, and prose would have been labelled
-        again = Caller(
-            name=entry.client,
-            traffic="machine" if entry.traffic == "machine" else "human",
-            positions=None if json else tuple(entry.label_planned.split()),
-            language=languages[1] if len(languages) > 1 else None,
-            withheld=caller.withheld,
-        )
+    @property
+    def whole(self) -> str:
+        """The path of the answer as one JSON object."""
+        return f"{self.surface.PATH}/{self.id}"
+
+    def again(self, entry: Entry, caller: Caller) -> RequestView:
+        """Return what policy needs to decide as it did the first time."""
+        languages, planned = entry.language.split(), tuple(entry.label_planned.split())
+        off, machine = entry.label_skipped == Skipped.OFF, entry.traffic == "machine"
+        structured = not (planned or off or machine)  # the one reason left for planning none
         return RequestView(
             self.surface.NAME,
             model=entry.model,
             stream=self.stream,
-            structured=json or entry.label_skipped == Skipped.STRUCTURED,
-            json=json,
-            fill_in=entry.label_skipped == Skipped.FILL_IN,
+            structured=structured,
+            json=structured and bool(languages),  # else no label could become due, and it has no language
             start=languages[0] if languages else None,
-            caller=again,
+            caller=Caller(
+                name=entry.client,
+                traffic="machine" if machine else "human",
+                positions=planned if planned or off else caller.positions,
+                language=languages[1] if len(languages) > 1 else "auto",
+                withheld=caller.withheld,
+            ),
+        )
+
+    def anew(self, body: Mapping[str, Any], caller: Caller) -> RequestView:
+        """Return what policy may know of an answer that nothing is known of, by the answer itself."""
+        model, language = body.get("model"), language_of("\n".join(_texts(body.get("output") or body.get("choices"))))
+        asked = {key: body[key] for key in ("text", "response_format") if isinstance(body.get(key), dict)}
+        view = self.surface.view({"messages": [], **asked})
+        return RequestView(
+            self.surface.NAME,
+            model=model if isinstance(model, str) else None,
+            stream=self.stream,
+            structured=view.structured,
+            json=view.json,
+            start=language,
+            caller=caller,
         )
 
 
 def stored(method: str, path: str, query: str) -> Stored | None:
-    """Recognise a route. Raises ClientError for a query that no upstream could answer."""
+    """Recognise a route. Raises ClientError for a query that says two things at once."""
     name = f"{method} {path}"
     for route, surface in _ROUTES:
         if found := route.fullmatch(name):
-            return _stored(surface, found[1], path, dict(parse_qsl(query, keep_blank_values=True)))
+            return _stored(surface, found[1], path, query)
     return None
 
 
@@ -79,19 +99,21 @@ def derived_id(secret: bytes, upstream_id: str) -> str:
     return hmac.digest(secret, b"llm-label retrieved answer\0" + upstream_id.encode(), "sha256").hex()[:32]
 
 
-def answer_language(body: Mapping[str, Any]) -> str | None:
-    """Tell the language of a stored answer by its texts."""
-    return language_of("\n".join(_texts(body.get("output") or body.get("choices"))))
-
-
-def _stored(surface: Surface, id: str, path: str, query: dict[str, str]) -> Stored:
-    stream = query.get("stream", "").lower() in ("true", "1")
-    # The label of a stream that is taken up again depends on what came before: it is read from the start.
-    after = query.pop("starting_after", None) if stream else None
-    if after is not None and not re.fullmatch(r"[0-9]{1,12}", after):
+def _stored(surface: Surface, id: str, path: str, query: str) -> Stored:
+    pieces = [(unquote_plus(piece.partition("=")[0]), piece) for piece in query.split("&") if piece]
+    given = {name: unquote_plus(piece.partition("=")[2]) for name, piece in pieces}
+    for name in (STREAM, AFTER):
+        if sum(name == other for other, _ in pieces) > 1:
+            raise ClientError(f"{name} is given twice; once is allowed")
+    stream, after = given.get(STREAM, "").lower(), given.get(AFTER, "")
+    if stream not in (*YES, *NO):
+        raise ClientError(f"stream must be true or false, not {stream[:40]!r}")
+    if not re.fullmatch(r"[0-9]{0,12}", after):
         raise ClientError(f"starting_after must be a whole number, not {after[:40]!r}")
-    rest = urlencode(query)
-    return Stored(surface, id, f"{path}?{rest}" if rest else path, stream, None if after is None else int(after))
+    # The label of a stream that is taken up again depends on what came before: the upstream is asked from the start.
+    rest = "&".join(piece for name, piece in pieces if name != AFTER)
+    resumed = int(after) if after and stream in YES else None
+    return Stored(surface, id, f"{path}?{rest}" if rest else path, stream in YES, resumed)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -30,7 +30,7 @@ from llm_label.settings import Settings, default_audit, read_private
 from llm_label.verify.detector import Detector
 from llm_label.watermark.keyring import Key, Keyring
 
-__all__ = ["Parts", "build", "request_factory", "serve"]
+__all__ = ["Parts", "build", "http", "serve"]
 
 GRACE = 2.0  # seconds for broken-off streams to take their error frame
 logger = logging.getLogger(__name__)
@@ -130,14 +130,7 @@ async def _work(settings: Settings, sock: socket.socket, ready: Callable[[Policy
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     logging.getLogger("aiohttp.server").addFilter(_one_line)
-    # A client that leaves cancels its handler, so that the upstream stops generating.
-    server = web.Server(
-        parts.proxy.handle,
-        request_factory=request_factory(settings.server.max_body),
-        handler_cancellation=True,
-        access_log=None,
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=GRACE)
+    runner = web.ServerRunner(http(parts.proxy, settings.server.max_body), shutdown_timeout=GRACE)
     await runner.setup()
     site = web.SockSite(runner, sock)
     await site.start()
@@ -160,6 +153,17 @@ def _one_line(record: logging.LogRecord) -> bool:
         record.msg, record.args = "bad HTTP: %s", (" ".join(str(error).split())[:200],)
         record.exc_info = record.exc_text = None
     return True
+
+
+def http(proxy: Proxy, max_body: int) -> web.Server:
+    """Return what speaks HTTP for the proxy."""
+    return web.Server(
+        proxy.handle,
+        request_factory=request_factory(max_body),
+        handler_cancellation=True,  # a client that leaves cancels its handler, so that the upstream stops generating
+        auto_decompress=False,  # `body.py` does it, up to the limit
+        access_log=None,
+    )
 
 
 def request_factory(max_body: int) -> Callable[..., web.BaseRequest]:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 import aiohttp
+from aiohttp import http_exceptions
 
 from llm_label.errors import SettingsError, UpstreamError, UpstreamTimeout
+from llm_label.proxy.body import CODINGS
 from llm_label.settings import UpstreamSettings, read_private
 from llm_label.watermark.keyring import Key
 
@@ -56,8 +58,7 @@ HOP_BY_HOP = frozenset(
 )
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]")  # control characters, bytes that are not UTF-8
 DECODED = ("content-encoding",)  # no longer true of a body that server or client library has decoded
-# What the client library decodes, each in pieces.
-READABLE = frozenset(["identity", "", "gzip", "deflate", "br", "zstd"])
+READABLE = frozenset([*CODINGS, "identity", ""])
 LOST = (aiohttp.ClientConnectionError, OSError)  # no answer has begun: the request may be sent once more
 PAUSE = 0.1  # seconds before the first of the further tries
 READ_SIZE = 256 * 1024
@@ -184,9 +185,13 @@ class OpenAIUpstream:
                         allow_redirects=False,
                     )
             except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-                raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
+                if not (tries and isinstance(error, aiohttp.ConnectionTimeoutError)):
+                    raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
+            except aiohttp.ClientResponseError as error:
+                what = f"the upstream {self._base} answers what is no HTTP: {_reason(error)}"
+                raise UpstreamError(what, code="upstream_malformed") from error
             except (aiohttp.ClientError, OSError) as error:
-                if not tries or not isinstance(error, LOST):
+                if not (tries and isinstance(error, LOST)):
                     raise UpstreamError(f"the upstream {self._base} cannot be reached: {_reason(error)}") from error
             await asyncio.sleep(PAUSE * 2 ** (self._settings.retries - tries))
             tries -= 1
@@ -222,28 +227,33 @@ class _Body:
         self._response, self._seconds, self._base = response, seconds, base
         self._expired = False
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
+        self._asked: float | None = None  # since when a byte is awaited; None: nobody waits, the client is slow
         self._timer = self._loop.call_later(seconds, self._look)
 
     def __aiter__(self) -> "_Body":
         return self
 
     async def __anext__(self) -> bytes:
+        self._asked = self._loop.time()
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             self.close()
-            if self._expired:
-                raise UpstreamTimeout(f"the upstream {self._base} stopped sending") from error
-            raise UpstreamError(
-                f"the upstream {self._base} broke off: {_reason(error)}", code="upstream_truncated"
-            ) from error
+            raise self._failure(error) from error
+        self._asked = None
         if not chunk:
             self._timer.cancel()
             self._response.release()
             raise StopAsyncIteration
-        self._heard = self._loop.time()
         return chunk
+
+    def _failure(self, error: Exception) -> UpstreamError:
+        if self._expired:
+            return UpstreamTimeout(f"the upstream {self._base} stopped sending")
+        if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
+            what = f"the upstream {self._base} sent a body that is not in the encoding it names"
+            return UpstreamError(what, code="upstream_malformed")
+        return UpstreamError(f"the upstream {self._base} broke off: {_reason(error)}", code="upstream_truncated")
 
     def close(self) -> None:
         """Give the connection up, unless the body has ended."""
@@ -251,7 +261,8 @@ class _Body:
         self._response.close()
 
     def _look(self) -> None:
-        left = self._heard + self._seconds - self._loop.time()
+        now = self._loop.time()
+        left = (now if self._asked is None else self._asked) + self._seconds - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:

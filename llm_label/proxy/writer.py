@@ -1,42 +1,67 @@
-"""Write a stream to a client, with a comment where the upstream is silent: what stands between cuts idle lines."""
+"""Write a stream to its client: a comment where the upstream is silent, an end to a client that takes nothing."""
 
 import asyncio
 import contextlib
 
 from aiohttp import web
 
-__all__ = ["KEEP_ALIVE", "Writer"]
+__all__ = ["KEEP_ALIVE", "Gone", "Writer"]
 
 KEEP_ALIVE = b": keep-alive\n\n"
+STALLED = 300.0  # seconds that one write may wait for a client that is connected and reads nothing
+
+
+class Gone(ConnectionError):
+    """The client has left."""
 
 
 class Writer:
-    """Write whole events only; `seconds` of silence bring a comment, 0: never."""
+    """Write to one client; `seconds` of silence bring a comment, 0: never.
 
-    def __init__(self, answer: web.StreamResponse, seconds: float) -> None:
-        self._answer, self._seconds = answer, seconds
+    Only whole events may be written while comments are on, since a comment stands between two writes.
+    """
+
+    def __init__(self, request: web.BaseRequest, answer: web.StreamResponse, seconds: float) -> None:
+        self._protocol, self._answer, self._seconds = request.protocol, answer, seconds
         self._loop = asyncio.get_running_loop()
-        self._wrote = self._loop.time()
+        self._since = self._loop.time()  # when the last write began or ended
         self._writing = False
         self._comment: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(seconds, self._look) if seconds else None
+        self._every = min(seconds or STALLED, STALLED)
+        self._timer = self._loop.call_later(self._every, self._look)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left; what was written after that has reached nobody."""
+        transport = self._protocol.transport
+        return transport is None or transport.is_closing()
 
     async def write(self, data: bytes) -> None:
-        self._writing = True
-        await self._answer.write(data)
-        self._writing, self._wrote = False, self._loop.time()
+        """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
+        self._writing, self._since = True, self._loop.time()
+        with contextlib.suppress(ConnectionError):
+            await self._answer.write(data)
+        self._writing, self._since = False, self._loop.time()
+
+    def silence(self) -> None:
+        """Write no more comments: what is written may be parts of events."""
+        self._seconds = 0
 
     def end(self) -> None:
-        if self._timer:
-            self._timer.cancel()
+        self._timer.cancel()
+        if self._comment:
+            self._comment.cancel()
 
     def _look(self) -> None:
-        left = self._wrote + self._seconds - self._loop.time()
-        if left <= 0 and not self._writing:
+        silent = self._loop.time() - self._since
+        if self._writing or self._protocol.writing_paused:  # a comment would only wait behind what waits
+            if silent >= STALLED and self._protocol.transport:
+                return self._protocol.transport.abort()
+        elif self._seconds and silent >= self._seconds:
             self._comment = self._loop.create_task(self._say())
-            left = self._seconds
-        self._timer = self._loop.call_later(max(left, 0.01), self._look)
+        left = self._every - silent
+        self._timer = self._loop.call_later(left if left > 0 else self._every, self._look)
 
     async def _say(self) -> None:
-        with contextlib.suppress(ConnectionError):  # whoever writes next hears of it
+        if not (self._writing or self.gone):  # the upstream spoke meanwhile
             await self.write(KEEP_ALIVE)

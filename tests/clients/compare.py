@@ -2,7 +2,8 @@
 
 A scenario of a client reports `prose` (texts that must be labelled), `opening` (texts of which only the start label
 is sure, such as words before a tool call), `exact` (everything else that the user of the client gets) and `counted`
-(what may differ where text was added, such as the number of chunks).
+(what may differ where text was added, such as the number of chunks). Under `marks` it reports the content ids that it
+found; with marks on there must be one everywhere, the same.
 """
 
 from collections.abc import Collection, Iterator
@@ -28,7 +29,7 @@ def same(direct: Seen, seen: Seen) -> list[str]:
     """List what differs although no marks were set."""
     if problem := _failed(direct, seen):
         return [problem]
-    fields = sorted({*direct, *seen})
+    fields = sorted({*direct, *seen} - {"marks", "trace"})
     return [_differs(name, direct.get(name), seen.get(name)) for name in fields if direct.get(name) != seen.get(name)]
 
 
@@ -39,6 +40,8 @@ def differences(direct: Seen, seen: Seen, marks: Marks) -> list[str]:
     found = []
     if direct.get("exact") != seen.get("exact"):
         found.append(_differs("exact", direct.get("exact"), seen.get("exact")))
+    if (ids := seen.get("marks")) is not None and (None in ids.values() or len({*ids.values()}) != 1):
+        found.append(f"the content ids are {ids}, not one and the same")
     for field, ends in (("prose", ("start", "end")), ("opening", ("start",))):
         before, after = dict(_texts(direct.get(field))), dict(_texts(seen.get(field)))
         if before.keys() != after.keys():

@@ -38,7 +38,10 @@ def node() -> str:
     """Name the program of Node, or end with one line that says what is missing."""
     found = shutil.which("node")
     if found is None or shutil.which("npm") is None:
-        sys.exit("start.py: the client suite needs Node 20.15 or newer with npm; neither can be found on PATH")
+        sys.exit("start.py: the client suite needs Node 20.15 or newer with npm; node or npm is not on PATH")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True).stdout.strip()
+    if [int(part) for part in version.removeprefix("v").split(".")[:2]] < [20, 15]:
+        sys.exit(f"start.py: the client suite needs Node 20.15 or newer; {found} is {version}")
     return found
 
 
@@ -47,7 +50,7 @@ def prepare(say: Callable[[str], None]) -> None:
     node()
     for name, (_, source) in PYTHONS.items():
         _make(FOLDER / name, [sys.version.encode(), source.read_bytes()], partial(_venv, name), say)
-    _make(NODE / "node_modules", [(NODE / "package.json").read_bytes()], _npm, say)
+    _make(NODE / "node_modules", [(NODE / "package-lock.json").read_bytes()], _npm, say)
 
 
 def _make(folder: Path, parts: Sequence[bytes], build: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -69,7 +72,7 @@ def _venv(name: str) -> None:
 
 def _npm() -> None:
     npm = shutil.which("npm") or "npm"
-    _run(npm, "install", "--no-audit", "--no-fund", "--package-lock=false", "--loglevel=error", folder=NODE)
+    _run(npm, "ci", "--no-audit", "--no-fund", "--loglevel=error", folder=NODE)
 
 
 def _run(*command: str, folder: Path = ROOT) -> None:

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ __all__ = ["Ask", "replayed"]
 
 # Of one connection, not of the answer (RFC 9110 7.6.1), or of the moment.
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "trailer", "upgrade", "te"}
+WITHOUT_TEXT = re.compile(r"^/v1/models|_tokens$")
 OWN = ("x-aigc", "x-llm-label", "ai-disclosure")
 
 
@@ -53,13 +55,13 @@ def replayed(asks: list[Ask], ways: dict[str, str]) -> dict[str, list[str]]:
         found["off"] += [f"{where}: {fault}" for fault in _unequal(plain, off)]
         if on[0] != plain[0]:
             found["on"].append(f"{where}: status {on[0]}, directly {plain[0]}")
-        elif on[0] == 200 and "x-aigc" not in on[1] and not ask.path.startswith("/v1/models"):
+        elif on[0] == 200 and "x-aigc" not in on[1] and not WITHOUT_TEXT.search(ask.path):
             found["on"].append(f"{where}: no X-AIGC header")
     sent = {ask.body for ask in direct}
     for ask in asks:
         if ask.way == "off" and ask.body not in sent:
             found["off"].append(f"{ask.path}: the upstream got other bytes than directly: {ask.body[:300]!r}")
-        if ask.way == "on" and not ask.heard:
+        if ask.way == "on" and not ask.heard and ask.method == "POST":  # a stream is fetched whole to label its rest
             found["on"].append(f"{ask.path}: the upstream was asked something else than directly: {ask.body[:600]!r}")
     return found
 

@@ -81,9 +81,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="clients that run at once; default 2")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results and every difference here")
     given = parser.parse_args()
+    for name in given.names:
+        if not any(name.casefold() in client.name for client in CLIENTS):
+            parser.error(f"no client is called {name!r}; known: {', '.join(c.name for c in CLIENTS)}")
     chosen = [c for c in CLIENTS if not given.names or any(n.casefold() in c.name for n in given.names)]
-    if not chosen:
-        parser.error(f"no client is called {given.names}; known: {', '.join(c.name for c in CLIENTS)}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as ways:
         pool = ThreadPoolExecutor(max(given.jobs, 1))

@@ -39,7 +39,7 @@ class Tape:
         async with self.lock:
             heard = address in self.answers
             if not heard:
-                self.answers[address] = await self._ask(request, raw)
+                self.answers[address] = await self._ask(request, raw, who)
         self.journal.append(
             {
                 "who": who,
@@ -53,9 +53,9 @@ class Tape:
         )
         return await _play(request, *self.answers[address])
 
-    async def _ask(self, request: web.BaseRequest, raw: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def _ask(self, request: web.BaseRequest, raw: bytes, who: str) -> tuple[int, dict[str, str], bytes]:
         body = json.loads(raw) if raw else {}
-        scripted = answer(request.path, body)
+        scripted = answer(request.method, request.path, request.query, body, who)
         if scripted is not None:
             status, kind, body = scripted
             return status, {"content-type": kind, "x-request-id": "req-house-1"}, body

@@ -124,7 +124,7 @@ def stands_alone(head: list[Block], tail: list[Block]) -> bool:
     elements = Elements()
     for block in head:
         if block.kind == "html_block":
-            elements.feed(block.content)
+            elements.feed(re.sub(r"<[a-z][^<>]*(?=\n</)", "", block.content))  # a tag that was cut off is text
     for opening, closing in ((r"^\s*\\\[", r"\\\]"), (r"^\s*\\begin\{", r"\\end\{")):
         opened, closed = (len(re.findall(mark, prose(head), re.M)) for mark in (opening, closing))
         if opened > closed and re.search(closing, prose(tail)):
@@ -160,7 +160,7 @@ def between_sentences(text: str, labelled: str) -> bool:
     before, after = text[:at], text[at]
     if unicodedata.category(after)[0] == "M" or after in "\u200d\ufe0f" or before.endswith("\u200d"):
         return False
-    if re.search(r"[。！？｡]\s*$", before):
+    if re.search(r"[。！？｡](\s*|[\W_]*\s)$", before):
         return True
     return bool(re.search(r"[.!?؟۔।॥][\W_]*$", before)) and not after.isdigit() and not after.islower()
 

@@ -129,14 +129,14 @@ def test_where_nothing_may_be_parted_the_middle_falls_to_the_end(parser, answer:
 
 @pytest.mark.parametrize(
     ("name", "after", "share", "near"),
-    [("machine_en", 200, 0.95, 170), ("machine_zh", 100, 0.84, 80), ("human_en", 400, 0.97, 260), ("human_zh", 200, 0.91, 130)],
+    [("machine_en", 200, 0.94, 170), ("machine_zh", 100, 0.83, 80), ("human_en", 400, 0.97, 260), ("human_zh", 200, 0.9, 130)],
 )  # fmt: skip
 def test_most_long_texts_carry_their_label_near_the_wanted_place(
     name: str, after: int, share: float, near: int
 ) -> None:
     """Of the texts of at least twice `middle_after`; the distance is the median."""
     labels, places = plan("middle", after=after), []
-    for found in documents(f"data/text/{name}.jsonl.gz")[:600]:
+    for found in random.Random(name).sample(documents(f"data/text/{name}.jsonl.gz"), 600):
         labeler = Labeler(labels)
         if len(found["text"]) >= 2 * after:
             labelled = labeler.feed(found["text"]) + labeler.finish()

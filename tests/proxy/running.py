@@ -13,7 +13,7 @@ from aiohttp import web
 
 from llm_label.audit.entry import Entry
 from llm_label.audit.store import Store
-from llm_label.proxy.server import Parts, build
+from llm_label.proxy.server import Parts, build, http
 from llm_label.settings import parse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,11 +68,14 @@ class Running:
         store = Store(self.audit)
         deadline = time.monotonic() + 10
         try:
-            while (self.parts.log.waiting or store.list(result="open")) and time.monotonic() < deadline:
+            while self._busy(store) and time.monotonic() < deadline:
                 time.sleep(0.02)
             return store.list()
         finally:
             store.close()
+
+    def _busy(self, store: Store) -> bool:
+        return bool(self.parts.proxy.open or self.parts.log.waiting or store.list(result="open"))
 
 
 @contextlib.contextmanager
@@ -124,10 +127,7 @@ async def _run(
 
 
 def _server(parts: Parts, tree: dict[str, Any]) -> web.Server:
-    from llm_label.proxy.server import request_factory
-
-    limit = tree.get("server", {}).get("max_body", 1 << 25)
-    return web.Server(parts.proxy.handle, request_factory=request_factory(limit), handler_cancellation=True)
+    return http(parts.proxy, tree.get("server", {}).get("max_body", 1 << 25))
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from llm_label.errors import ClientError, InputError, NotAllowed, NotAuthorized, SettingsError
-from llm_label.policy import Caller, Policy, RequestView, Skipped, decide
+from llm_label.policy import OUR_HEADERS, Caller, Policy, RequestView, Skipped, decide
 from llm_label.proxy.clients import Clients, Wish, digest_of, new_key, read_wish
 from llm_label.settings import Settings, parse
 from tests.proxy.running import proxy, stream, whole
@@ -116,7 +116,7 @@ def test_any_other_choice_names_what_is_allowed(key: str, wish: str, allowed: st
 
 
 def test_without_clients_no_header_takes_a_mark_away() -> None:
-    assert caller_of(made([]), bearer("sk-upstream")).withheld == {"x-llm-label-request"}
+    assert caller_of(made([]), bearer("sk-upstream")).withheld == OUR_HEADERS
     assert caller_of(made([]), {"X-LLM-Label-Request": "language=en"}).language == "en"
     for wish in ("traffic=machine", "label=()", "label=(end)"):
         with pytest.raises(NotAllowed, match="clients of this server"):

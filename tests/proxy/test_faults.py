@@ -323,7 +323,7 @@ def test_an_open_failure_loses_no_text_and_is_on_record(tmp_path: Path) -> None:
 
 
 def test_an_endless_whole_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_label.proxy.exchange.MAX_WHOLE", 10_000)
+    monkeypatch.setattr("llm_label.proxy.body.MAX_WHOLE", 10_000)
     with proxy(tmp_path, whole(b"[" * 20_000)) as up:
         status, answer = post(up.url, ASK)
     assert status == 502 and "more than 10000 bytes" in answer["error"]["message"]

@@ -41,7 +41,7 @@ class Choice:
             return text
         if not self.closed:
             return self.labeler.feed(text)
-        if not (blank or self.applied or self.labeler.present):
+        if not (blank or self.labeler.applied or self.labeler.present):
             raise malformed("text after its finish_reason")
         # Text may go on after a tool call, before which the end label stood: it becomes a label between paragraphs.
         lead = "\n\n\n" if self._behind and text else ""

@@ -78,7 +78,7 @@ class Choices(ABC):
             state = self._choice(at)
             state.finish_reason = reason(choice)
             self._label_whole(editor, at, choice, state)
-        if self.body_field or FIELD in body:
+        if (self.body_field or FIELD in body) and not self.notice.yields(body):
             editor.set((FIELD,), self.notice.happened(self.outcome()) if self.body_field else None)
         return editor.apply()
 
@@ -147,7 +147,10 @@ class Choices(ABC):
             self.failed = True
             before += self._flush()
         last = broken or (self._finished > finished and self._complete())
-        return before + self._with_notice(event, editor, last=last, theirs=FIELD in body)
+        if not self.notice.yields(body):
+            self._put_notice(editor, last=last, theirs=FIELD in body)
+        self._first, self._last = False, self._last or last
+        return before + (event.with_data(editor.apply()) if editor.changed else event.raw)
 
     def _simple(self, body: Mapping[str, Any]) -> tuple[int, str] | None:
         """Return index and text of a frame that holds one piece of one choice's text and nothing else to look at."""
@@ -170,8 +173,8 @@ class Choices(ABC):
         editor.set(("choices", 0, *self.TEXT), new, text)
         return event.with_data(editor.apply())
 
-    def _with_notice(self, event: Event, editor: Editor, *, last: bool, theirs: bool) -> bytes:
-        """Edit the event and add our object to the first frame and to the last one that finishes a choice.
+    def _put_notice(self, editor: Editor, *, last: bool, theirs: bool) -> None:
+        """Add our object to the first frame and to the last one that finishes a choice.
 
         An object of that name that came from the upstream is replaced: it would speak in our name.
         """
@@ -179,9 +182,6 @@ class Choices(ABC):
             editor.set((FIELD,), self.notice.happened(self.outcome()) if last else self.notice.planned())
         elif theirs:
             editor.set((FIELD,), None)
-        self._first = False
-        self._last = self._last or last
-        return event.with_data(editor.apply()) if editor.changed else event.raw
 
     def _chunk_choice(self, editor: Editor, at: int, choice: Any, body: Mapping[str, Any], broken: bool) -> bytes:
         """Edit one choice of a chunk; return the frames of our own that must stand before it."""

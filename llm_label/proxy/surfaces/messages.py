@@ -46,6 +46,8 @@ ERROR_TYPES = {
     504: "timeout_error",
 }
 
+BLOCK_EVENTS = ("content_block_start", "content_block_delta", "content_block_stop")
+
 Body = Mapping[str, Any]
 
 
@@ -102,7 +104,7 @@ class Answer:
         self._upstream_id = body.get("id")
         if not self.failed:
             self._label_blocks(editor, blocks or [], body)
-        if self.body_field or FIELD in body:
+        if (self.body_field or FIELD in body) and not self.notice.yields(body):
             editor.set((FIELD,), self.notice.happened(self.outcome()) if self.body_field else None)
         return editor.apply()
 
@@ -114,6 +116,7 @@ class Answer:
         kind = body.get("type")
         if kind in ("error", "message_start", "message_delta", "message_stop") or body.get("error"):
             return self._message(event, body, "error" if body.get("error") else str(kind))
+        self._check(body)
         if kind == "content_block_start" and block_of(body).get("type") == "tool_use":
             return self._end() + self._live(event, body)
         if self._held and not goes_on(body):
@@ -190,11 +193,11 @@ class Answer:
     def _message(self, event: Event, body: Body, kind: str) -> bytes:
         editor = Editor(event.data or b"")
         if kind == "message_start":
-            before = self._end(alone=True)
             message = body.get("message")
             content = (message.get("content") or []) if isinstance(message, dict) else None
             if not isinstance(message, dict) or not isinstance(content, list) or any(map(text_of, content)):
                 raise malformed("a message_start without a message, or with text of its own")
+            before = self._end(alone=True)
             self._begin(len(content))
             self._upstream_id = self._upstream_id or message.get("id")
             self._say(editor, ("message", FIELD), message, self.notice.planned())
@@ -210,7 +213,7 @@ class Answer:
 
     def _say(self, editor: Editor, path: tuple[str, ...], there: Body, said: dict[str, Any] | None) -> None:
         """Put our object at `path`; one from the upstream is replaced: it would speak in our name."""
-        if (self.body_field and said) or FIELD in there:
+        if ((self.body_field and said) or FIELD in there) and not self.notice.yields(there):
             editor.set(path, said if self.body_field else None)
 
     def _stop_reason(self, body: Body) -> bool:
@@ -231,13 +234,17 @@ class Answer:
         held, self._held = self._held, []
         return b"".join(event.raw if at == 0 else self._live(event, body) for at, (event, body) in enumerate(held))
 
+    def _check(self, body: Body) -> None:
+        """Raise UpstreamError for an event about a block that cannot be read, before anything held is let go."""
+        kind = body.get("type")
+        if kind in BLOCK_EVENTS and type(body.get("index")) is not int:
+            raise malformed(f"{kind} without an index")
+
     def _live(self, event: Event, body: Body) -> bytes:
         """Mark an event about a block."""
         kind, index = body.get("type"), body.get("index")
-        if kind not in ("content_block_start", "content_block_delta", "content_block_stop"):
+        if kind not in BLOCK_EVENTS or type(index) is not int:  # `_check` has refused the latter
             return event.raw
-        if type(index) is not int:
-            raise malformed(f"{kind} without an index")
         self._next = max(self._next, index + 1)
         if kind == "content_block_start":
             return self._block_starts(event, block_of(body), index)
@@ -247,9 +254,9 @@ class Answer:
         return event.raw if text is None else self._write(event, ("delta", "text"), text, index)
 
     def _block_starts(self, event: Event, block: Body, index: int) -> bytes:
+        text = text_of(block)
         before = b"" if self._open is None else _delta(self._open, self._turn.settle())  # its stop is missing
         self._open = None
-        text = text_of(block)
         if text is None:
             self._place, self._turn.tools = None, self._turn.tools or is_tool(block)
             return before + event.raw

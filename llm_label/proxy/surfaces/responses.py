@@ -215,7 +215,8 @@ class Answer:
         editor = Editor(event.data or b"")
         self._write_response(editor, ("response",), response)
         due = self.body_field and not self._announced
-        if due or FIELD in response:  # an object of that name from the upstream would speak in our name
+        # An object of that name from the upstream would speak in our name.
+        if (due or FIELD in response) and not self.notice.yields(response):
             editor.set(("response", FIELD), self.notice.planned() if self.body_field else None)
         self._announced = True
         return _edited(event, editor)
@@ -244,7 +245,7 @@ class Answer:
         self._output.write_response(editor, path, response)
 
     def _say_happened(self, editor: Editor, path: Path, into: Mapping[str, Any]) -> None:
-        if self.body_field or FIELD in into:
+        if (self.body_field or FIELD in into) and not self.notice.yields(into):
             editor.set((*path, FIELD), self.notice.happened(self.outcome()) if self.body_field else None)
 
     # The parts of the stream.

@@ -78,6 +78,26 @@ for (const [surface, models] of Object.entries(MODELS)) {
   });
 }
 
+// Commentary and answer, blocks with citations: as one text, and as parts.
+for (const [surface, name, model] of [
+  ["responses stream", "responses_stream_phases", (way) => openai(way).responses(MODEL.phases)],
+  ["messages stream", "messages_stream_blocks", (way) => anthropic(way)(MODEL.blocks)],
+]) {
+  scenario(surface, name, async (way) => {
+    const result = streamText({ ...common, model: model(way), prompt: ASK.river });
+    const parts = [];
+    for await (const part of result.fullStream) parts.push(part);
+    const fault = parts.find((part) => part.type === "error");
+    if (fault) throw fault.error;
+    const ids = [...new Set(parts.filter((part) => part.type === "text-delta").map((part) => part.id))];
+    const texts = ids.map((id) => joined(parts.filter((part) => part.type === "text-delta" && part.id === id).map((part) => part.text)));
+    const sources = parts.filter((part) => part.type === "source").map((part) => part.url);
+    const spoken = surface.startsWith("responses") ? texts.slice(1) : [texts.join("")];
+    const rest = surface.startsWith("responses") ? texts[0] : ids.length;
+    return { prose: spoken, exact: [rest, sources, await result.finishReason, await result.usage] };
+  });
+}
+
 scenario("completions", "completions", async (way) => {
   const model = compatible(way).completionModel(MODEL.completions);
   const whole = await generateText({ ...common, model, prompt: ASK.river });

@@ -56,6 +56,14 @@ scenario("messages stream", "messages_stream_helper", async (way) => {
   return { prose: { deltas, final: text(final), finalText: await stream.finalText() }, exact: facts(final) };
 });
 
+scenario("messages stream", "messages_stream_blocks", async (way) => {
+  const stream = client(way).messages.stream({ ...common, model: MODEL.blocks, messages: [user(ASK.river)] });
+  const final = await stream.finalMessage();
+  const second = await ask(way, [user(ASK.river), back(final), user(ASK.again)]);
+  const citations = final.content.map((block) => block.citations ?? null);
+  return { prose: [text(final), text(second)], exact: [facts(final), citations] };
+});
+
 scenario("tools", "tools", async (way) => {
   const first = await ask(way, [user(ASK.weather)], { tools });
   const second = await ask(way, [user(ASK.weather), back(first), results(first)], { tools });

@@ -167,6 +167,17 @@ scenario("responses stream", "responses_stream", async (way) => {
   };
 });
 
+scenario("responses stream", "responses_stream_phases", async (way) => {
+  const stream = client(way).responses.stream({ model: MODEL.phases, input: ASK.river });
+  const deltas = ["", ""];
+  stream.on("response.output_text.delta", (event) => (deltas[event.output_index] += event.delta));
+  const final = await stream.finalResponse();
+  const [said, answer] = final.output.map((item) => item.content[0]);
+  const [source] = answer.annotations;
+  const cited = answer.text.slice(source.start_index, source.end_index);
+  return { prose: { deltas: deltas[1], final: answer.text }, exact: [deltas[0], said.text, cited, about(final)] };
+});
+
 scenario("responses stream", "responses_stream_helper", async (way) => {
   const stream = client(way).responses.stream({ model: MODEL.chat, input: ASK.river });
   let [deltas, snapshot] = ["", ""];

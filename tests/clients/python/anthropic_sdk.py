@@ -1,5 +1,6 @@
 """anthropic-python: messages, raw events and the `.stream()` helper."""
 
+import json
 from typing import Any
 
 from anthropic import Anthropic, BadRequestError
@@ -61,6 +62,36 @@ def messages_thinking(way: Way) -> dict[str, Any]:
 
 
 @scenario("messages")
+def messages_blocks(way: Way) -> dict[str, Any]:
+    """Two text blocks around a server tool, one with citations, cut off; all go back as they came."""
+    first = ask(way, [user(ASK["river"])], model=MODEL["blocks"])
+    second = ask(way, [user(ASK["river"]), back(first), user(ASK["again"])])
+    citations = [[plain(c) for c in block.citations or []] for block in first.content if block.type == "text"]
+    return {"prose": [text(first), text(second)], "exact": [facts(first), facts(second), citations]}
+
+
+@scenario("messages")
+def messages_count(way: Way) -> dict[str, Any]:
+    """Tokens are counted without the labels that come back."""
+    first = ask(way, [user(ASK["river"])])
+    turns: list[Any] = [user(ASK["river"]), back(first), user(ASK["again"])]
+    counted = client(way).messages.count_tokens(model=MODEL["blocks"], messages=turns)
+    return {"prose": text(first), "exact": counted.input_tokens}
+
+
+@scenario("messages")
+def messages_marks(way: Way) -> dict[str, Any]:
+    raw = client(way).messages.with_raw_response.create(messages=[user(ASK["river"])], **COMMON)
+    message = raw.parse()
+    header = raw.headers.get("x-aigc")
+    body = (message.model_extra.get("llm_label") or {}).get("content_id")
+    return {
+        "marks": {"header": json.loads(header)["ProduceID"] if header else None, "body": body},
+        "prose": text(message),
+    }
+
+
+@scenario("messages")
 def messages_error(way: Way) -> dict[str, Any]:
     try:
         ask(way, [user(ASK["river"])], model=MODEL["error"])
@@ -100,6 +131,18 @@ def messages_stream_helper(way: Way) -> dict[str, Any]:
         },
         "exact": facts(final),
     }
+
+
+@scenario("messages stream")
+def messages_stream_blocks(way: Way) -> dict[str, Any]:
+    common = {**COMMON, "model": MODEL["blocks"]}
+    with client(way).messages.stream(messages=[user(ASK["river"])], **common) as stream:
+        events: list[Any] = list(stream)
+        final = stream.get_final_message()
+    citations = [[plain(c) for c in block.citations or []] for block in final.content if block.type == "text"]
+    indices = [e.index for e in events if e.type == "content_block_stop"]
+    said = "".join(e.text for e in events if e.type == "text")
+    return {"prose": {"deltas": said, "final": text(final)}, "exact": [facts(final), citations, indices]}
 
 
 @scenario("messages stream")

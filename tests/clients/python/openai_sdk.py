@@ -1,24 +1,14 @@
 """openai-python, 2.x and 3.x: every surface it speaks, raw iteration and the `.stream()` helpers."""
 
 import asyncio
-import json
 from typing import Any
 
-from openai import AsyncOpenAI, BadRequestError, OpenAI
+import openai_responses as openai_responses  # registers its scenarios
+from openai import APIError, AsyncOpenAI, BadRequestError
+from openai_client import City, client, content_id, header_id
 from play import ASK, MODEL, RESULT, WEATHER, Way, plain, play, scenario, user
-from pydantic import BaseModel
 
 TOOLS: Any = [{"type": "function", "function": {**WEATHER, "strict": True}}]
-RESPONSES_TOOLS: Any = [{"type": "function", **WEATHER, "strict": True}]
-
-
-class City(BaseModel):
-    name: str
-    population: int
-
-
-def client(way: Way) -> OpenAI:
-    return OpenAI(base_url=way.v1, api_key=way.key, max_retries=0)
 
 
 def ask(way: Way, model: str = "chat", prompt: str = "river", **more: Any) -> Any:
@@ -48,9 +38,49 @@ def chat(way: Way) -> dict[str, Any]:
 
 
 @scenario("chat")
+def chat_marks(way: Way) -> dict[str, Any]:
+    """The one number: the header and the body name the same content id."""
+    raw = client(way).chat.completions.with_raw_response.create(model=MODEL["chat"], messages=[user(ASK["river"])])
+    answer = raw.parse()
+    return {"marks": {"header": header_id(raw), "body": content_id(answer)}, "prose": answer.choices[0].message.content}
+
+
+@scenario("chat stream")
+def chat_stream_marks(way: Way) -> dict[str, Any]:
+    more: Any = {"model": MODEL["chat"], "messages": [user(ASK["river"])], "stream": True}
+    raw = client(way).chat.completions.with_raw_response.create(**more)
+    chunks = list(raw.parse())
+    ids = [content_id(chunk) for chunk in chunks if chunk.model_extra.get("llm_label")]
+    ends = {"first": ids[0], "last": ids[-1]} if len(ids) == 2 else {"first": None, "last": None}
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    return {"marks": {"header": header_id(raw), **ends}, "prose": text}
+
+
+@scenario("chat")
 def chat_choices(way: Way) -> dict[str, Any]:
     answer = ask(way, "choices", n=2)
     return {"prose": [c.message.content for c in answer.choices], "exact": facts(answer)}
+
+
+@scenario("chat")
+def chat_silent(way: Way) -> dict[str, Any]:
+    """A refusal and a legacy function call hold no prose, whole or streamed."""
+    whole = [plain(ask(way, model).choices[0].message) for model in ("refusal", "legacy")]
+    chunks = [list(ask(way, model, stream=True)) for model in ("refusal", "legacy")]
+    return {"exact": [whole, [[plain(c.choices[0].delta) for c in row] for row in chunks]]}
+
+
+@scenario("chat")
+def chat_retrieve(way: Way) -> dict[str, Any]:
+    """A stored answer is fetched again: the same label, the same content id."""
+    first = ask(way, "odd", store=True)
+    again = client(way).chat.completions.retrieve(first.id)
+    texts = [answer.choices[0].message.content for answer in (first, again)]
+    return {
+        "prose": texts,
+        "exact": [facts(first), facts(again)],
+        "marks": {"first": content_id(first), "again": content_id(again)},
+    }
 
 
 @scenario("chat")
@@ -148,6 +178,27 @@ def chat_stream_odd(way: Way) -> dict[str, Any]:
 
 
 @scenario("chat stream")
+def chat_stream_broken(way: Way) -> dict[str, Any]:
+    """The upstream breaks off with an error frame: the user gets the exception, and the text so far."""
+    said = []
+    try:
+        for chunk in ask(way, "broken", stream=True):
+            said.append(chunk.choices[0].delta.content or "")
+    except APIError as error:
+        return {"opening": "".join(said), "exact": [type(error).__name__, error.message, error.code]}
+    raise AssertionError("no error was raised")
+
+
+@scenario("chat stream")
+def chat_stream_left(way: Way) -> dict[str, Any]:
+    """The user leaves after the first words, and asks again."""
+    with ask(way, "odd", stream=True) as stream:
+        first = next(c.choices[0].delta.content for c in stream if c.choices and c.choices[0].delta.content)
+    again = ask(way)
+    return {"opening": first, "prose": again.choices[0].message.content, "exact": facts(again)}
+
+
+@scenario("chat stream")
 def chat_stream_async(way: Way) -> dict[str, Any]:
     async def run() -> str:
         async with AsyncOpenAI(base_url=way.v1, api_key=way.key, max_retries=0) as openai:
@@ -218,97 +269,6 @@ def completions_stream(way: Way) -> dict[str, Any]:
     texts = [choice.text for chunk in chunks for choice in chunk.choices]
     finish = [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason]
     return {"prose": "".join(texts), "exact": [finish, plain(chunks[-1].usage)], "counted": len(chunks)}
-
-
-def about(response: Any) -> dict[str, Any]:
-    return {
-        "id": response.id,
-        "status": response.status,
-        "model": response.model,
-        "usage": plain(response.usage),
-        "items": [[item.type, item.id, getattr(item, "status", None)] for item in response.output],
-        "rest": [plain(item) for item in response.output if item.type != "message"],
-    }
-
-
-@scenario("responses")
-def responses(way: Way) -> dict[str, Any]:
-    """Two turns: the items of the first answer go back as they came."""
-    first = client(way).responses.create(model=MODEL["chat"], input=ASK["river"])
-    back = [item.model_dump(exclude_none=True) for item in first.output]
-    turns: Any = [user(ASK["river"]), *back, user(ASK["again"])]
-    second = client(way).responses.create(model=MODEL["chat"], input=turns)
-    return {"prose": [first.output_text, second.output_text], "exact": [about(first), about(second)]}
-
-
-@scenario("responses")
-def responses_reasoning(way: Way) -> dict[str, Any]:
-    answer = client(way).responses.create(model=MODEL["chat"], input=ASK["think"])
-    return {"prose": answer.output_text, "exact": about(answer)}
-
-
-@scenario("responses stream")
-def responses_stream(way: Way) -> dict[str, Any]:
-    """Every event that repeats the text must agree."""
-    events: list[Any] = list(client(way).responses.create(model=MODEL["chat"], input=ASK["think"], stream=True))
-    of = {kind: [e for e in events if e.type == f"response.{kind}"] for kind in ("completed", "content_part.done")}
-    items = [e.item for e in events if e.type == "response.output_item.done" and e.item.type == "message"]
-    return {
-        "prose": {
-            "deltas": "".join(e.delta for e in events if e.type == "response.output_text.delta"),
-            "done": "".join(e.text for e in events if e.type == "response.output_text.done"),
-            "part": "".join(e.part.text for e in of["content_part.done"]),
-            "item": "".join(part.text for item in items for part in item.content),
-            "final": of["completed"][-1].response.output_text,
-        },
-        "exact": {
-            "types": [e.type for e in events],
-            "final": about(of["completed"][-1].response),
-            "reasoning": "".join(e.delta for e in events if e.type == "response.reasoning_summary_text.delta"),
-        },
-    }
-
-
-@scenario("responses stream")
-def responses_stream_helper(way: Way) -> dict[str, Any]:
-    with client(way).responses.stream(model=MODEL["chat"], input=ASK["river"]) as stream:
-        events: list[Any] = list(stream)
-        final = stream.get_final_response()
-    deltas = [e for e in events if e.type == "response.output_text.delta"]
-    return {
-        "prose": {
-            "deltas": "".join(e.delta for e in deltas),
-            "snapshot": deltas[-1].snapshot,
-            "done": "".join(e.text for e in events if e.type == "response.output_text.done"),
-            "final": final.output_text,
-        },
-        "exact": [about(final), [e.type for e in events]],
-    }
-
-
-@scenario("tools")
-def responses_tools(way: Way) -> dict[str, Any]:
-    first = client(way).responses.create(model=MODEL["chat"], input=ASK["weather"], tools=RESPONSES_TOOLS)
-    call: Any = first.output[0]
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": RESULT}
-    turns: Any = [user(ASK["weather"]), call.model_dump(exclude_none=True), result]
-    second = client(way).responses.create(model=MODEL["chat"], input=turns, tools=RESPONSES_TOOLS)
-    return {"prose": second.output_text, "exact": [about(first), about(second), json.loads(call.arguments)]}
-
-
-@scenario("tools")
-def responses_tools_stream(way: Way) -> dict[str, Any]:
-    with client(way).responses.stream(model=MODEL["chat"], input=ASK["look"], tools=RESPONSES_TOOLS) as stream:
-        events: list[Any] = list(stream)
-        final = stream.get_final_response()
-    done = [e.arguments for e in events if e.type == "response.function_call_arguments.done"]
-    return {"opening": final.output_text, "exact": [done, about(final)]}
-
-
-@scenario("structured")
-def responses_structured(way: Way) -> dict[str, Any]:
-    answer = client(way).responses.parse(model=MODEL["chat"], input=ASK["extract"], text_format=City)
-    return {"exact": [answer.output_text, plain(answer.output_parsed), about(answer)]}
 
 
 if __name__ == "__main__":
