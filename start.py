@@ -24,7 +24,10 @@ ASIDE: dict[str, tuple[str, list[str], list[str]]] = {
         [f"tests/adapters/test_litellm_{name}.py" for name in ("request", "upstream", "recordings")],
     ),
 }
-USAGE = "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | test-litellm | clients [NAME …] | env"
+USAGE = (
+    "usage: python3 start.py demo | test [pytest arguments] | test-openai2 | test-litellm | clients [NAME …] "
+    "| fuzz [--minutes 10] [--seed 1] | env"
+)
 
 
 def say(text: str) -> None:
@@ -57,9 +60,8 @@ def prepare() -> None:
     say("the environment is ready")
 
 
-def test_aside(what: str, rest: list[str]) -> int:
-    """Run the tests that want other packages than the main environment has, in an environment of their own."""
-    name, packages, tests = ASIDE[what]
+def aside(name: str, packages: list[str]) -> str:
+    """Make an environment of its own, unless it is there; return its Python."""
     venv = ROOT / name
     python = str(venv / BIN.name / "python")
     if not (venv / "llm-label.stamp").is_file():
@@ -68,6 +70,13 @@ def test_aside(what: str, rest: list[str]) -> int:
         tools = ["pytest>=8.3", "pytest-timeout>=2.3"]
         run(python, "-m", "pip", "install", "--quiet", "--progress-bar=off", "-e", ".", *packages, *tools)
         (venv / "llm-label.stamp").touch()
+    return python
+
+
+def test_aside(what: str, rest: list[str]) -> int:
+    """Run the tests that want other packages than the main environment has, in an environment of their own."""
+    name, packages, tests = ASIDE[what]
+    python = aside(name, packages)
     say(f"running: pytest in {name}")
     return subprocess.run([python, "-m", "pytest", *tests, *rest], cwd=ROOT).returncode
 
@@ -76,12 +85,15 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is told it with
         sys.exit(f"start.py: Python {sys.version.split()[0]} was given, 3.11 or newer is needed")
     what, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if what not in ("demo", "test", "clients", "env", *ASIDE):
+    if what not in ("demo", "test", "clients", "fuzz", "env", *ASIDE):
         sys.exit(USAGE)
     if what in ASIDE:
         sys.exit(test_aside(what, rest))
     if what == "clients":  # real clients of many makers, in environments of their own
         sys.exit(subprocess.run([sys.executable, "-m", "tests.clients.environments", *rest], cwd=ROOT).returncode)
+    if what == "fuzz":
+        python = aside(".venv-fuzz", ["atheris>=3"])  # guides the fuzzer by the code that its inputs reach
+        sys.exit(subprocess.run([python, "-m", "tests.fuzz", *rest], cwd=ROOT).returncode)
     prepare()
     if what == "demo":
         say("running: llm-label demo")

@@ -1,6 +1,6 @@
 """An upstream that costs next to nothing: canned streams of all four APIs, paced, from a process of its own.
 
-`python benchmarks/canned.py PORT PACE` serves it. `GET /open` tells how many streams run and how many connections stand.
+`python benchmarks/canned.py PORT PACE` serves it. `GET /open` counts streams and connections.
 """
 
 import asyncio

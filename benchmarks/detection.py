@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,8 +21,9 @@ from transformers import WatermarkDetector, WatermarkingConfig
 
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import scan
+from llm_label.watermark.schemes import SCHEMES
 
-KEY = Key.new("benchmark", bytes(range(32)), Spec())
+KEYS = {name: Key.new("benchmark", bytes(range(32)), Spec(scheme=name)) for name in SCHEMES}
 PEER_TEXTS = 2
 SENTENCE = "The harbour lay quiet under a thin grey sky, and nobody spoke. 港口在薄薄的灰色天空下很安静。"
 
@@ -36,9 +38,9 @@ def rate(run: Callable[[], int], repeats: int = 3) -> float:
     return statistics.median(rates)
 
 
-def ours(texts: list[np.ndarray]) -> int:
+def ours(texts: list[np.ndarray], key: Key) -> int:
     for ids in texts:
-        scan(ids, KEY)
+        scan(ids, key)
     return sum(len(ids) for ids in texts)
 
 
@@ -46,7 +48,7 @@ def from_text(texts: list[str], tokenizer: Tokenizer) -> int:
     tokens = 0
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        scan(ids, KEY)
+        scan(ids, KEYS["gumbel"])
         tokens += len(ids)
     return tokens
 
@@ -73,9 +75,11 @@ def main() -> None:
     texts = [rng.integers(0, args.vocab, args.length) for _ in range(args.texts)]
     few = texts[:PEER_TEXTS]
     long = [rng.integers(0, args.vocab, 200_000)]
-    rates = {
-        f"llm-label gumbel, {args.length} tokens a text": rate(lambda: ours(texts)),
-        "llm-label gumbel, one text of 200,000 tokens": rate(lambda: ours(long)),
+    rates = {}
+    for name, key in KEYS.items():
+        rates[f"llm-label {name}, {args.length} tokens a text"] = rate(partial(ours, texts, key))
+        rates[f"llm-label {name}, one text of 200,000 tokens"] = rate(partial(ours, long, key))
+    rates |= {
         "transformers WatermarkDetector, KGW lefthash": rate(lambda: peer(few, args.vocab, "lefthash", 1), 1),
         "transformers WatermarkDetector, KGW selfhash": rate(lambda: peer(few, args.vocab, "selfhash", 4), 1),
     }

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from llm_label_transformers.watermark import watermarking_config
+from llm_label_transformers.watermark import PROCESSORS, watermarking_config
 from transformers import SynthIDTextWatermarkingConfig, TopKLogitsWarper, WatermarkingConfig
 
 from llm_label.watermark.keyring import Key, Spec
@@ -24,10 +24,12 @@ PROMPT = 16
 WARM_UP = 5
 MOST_SECONDS = 6.0  # slow cells stop early, after three steps at least
 SYNTHID_KEYS = [(37 * n) % 1009 + 1 for n in range(30)]
-KEY = Key.new("benchmark", bytes(range(32)), Spec())
 
 PEERS = {
-    OURS: watermarking_config(KEY),
+    **{
+        f"llm-label {name}": watermarking_config(Key.new("benchmark", bytes(range(32)), Spec(scheme=name)))
+        for name in PROCESSORS
+    },
     "KGW lefthash, width 1": WatermarkingConfig(seeding_scheme="lefthash", context_width=1),
     "KGW selfhash, width 4": WatermarkingConfig(seeding_scheme="selfhash", context_width=4),
     "SynthID, 30 keys, n-gram 5": SynthIDTextWatermarkingConfig(keys=SYNTHID_KEYS, ngram_len=5),
@@ -47,7 +49,7 @@ def medians_ms(batch: int, vocab: int, truncation: str, steps: int) -> dict[str,
     for step in range(WARM_UP + steps):
         scores = SCORES[truncation](batch, vocab)
         for name, processor in processors.items():
-            if step and step < WARM_UP and name != OURS:
+            if step and step < WARM_UP and not name.startswith("llm-label"):
                 continue  # our first contexts hold padding and are left alone
             if len(times[name]) >= 3 and sum(times[name]) > MOST_SECONDS * 1e3:
                 continue

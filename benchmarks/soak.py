@@ -27,7 +27,7 @@ from canned import PATHS, ask
 from proxy import free_port, running
 
 HERE = Path(__file__).resolve().parent
-PACE = 0.002  # seconds between the chunks of a stream
+PACE = 0.005  # seconds between the chunks of a stream
 EVERY = 20  # samples of the memory over the run
 WARM = 0.3  # of the run, before its slope is taken: pools fill, caches fill
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
@@ -114,7 +114,9 @@ def measure(streams: int, concurrency: int) -> dict[str, Any]:
         environ = {"LLM_LABEL_PROVIDER_NAME": "Bench", "LLM_LABEL_AUDIT_PATH": str(audit)}
         os.sched_setaffinity(0, {1 % (os.cpu_count() or 1)})
         with (
-            running(1 % (os.cpu_count() or 1), upstream, sys.executable, str(HERE / "canned.py"), str(upstream), str(PACE)),
+            running(
+                1 % (os.cpu_count() or 1), upstream, sys.executable, str(HERE / "canned.py"), str(upstream), str(PACE)
+            ),
             running(0, port, *serve, **environ) as pid,
         ):
             began = time.monotonic()

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from llm_label.errors import KeyringError
 from llm_label.settings import Settings, default_keyring, read_private
@@ -31,9 +32,9 @@ def digest_of(tokenizer: Path) -> str:
         raise KeyringError(f"tokenizer {tokenizer} cannot be read: {error.strerror or error}") from error
 
 
-def tokenizer_spec(tokenizer: Path, **more: str) -> Spec:
+def tokenizer_spec(tokenizer: Path, **more: Any) -> Spec:
     """Return the spec of a key for the model with this tokenizer.json. Raises KeyringError."""
-    return Spec(tokenizer=digest_of(tokenizer), tokenizer_path=str(tokenizer.resolve()), **more)  # type: ignore[arg-type]
+    return Spec(tokenizer=digest_of(tokenizer), tokenizer_path=str(tokenizer.resolve()), **more)
 
 
 def read_keyring(path: Path) -> Keyring:

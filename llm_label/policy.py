@@ -94,7 +94,6 @@ class Plan:
             return labeler(self.labels)
         return UnlessJson(self.otherwise) if self.otherwise else None
 
-
     def deferred(self) -> "Plan":
         """Return the plan for an answer that should come labelled, from another llm-label."""
         return replace(self, labels=self.labels.deferred) if self.labels else self

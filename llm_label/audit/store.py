@@ -175,10 +175,11 @@ class Store:
 
     def secret(self) -> bytes:
         """Return the 32 random bytes of this installation, made once and kept with the log."""
-        # One statement at a time is enough: whoever comes second keeps the first one's.
-        self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('installation', ?)", (secrets.token_bytes(32),))
-        (value,) = self._db.execute("SELECT value FROM secrets WHERE name = 'installation'").fetchone()
-        return bytes(value)
+        ask = "SELECT value FROM secrets WHERE name = 'installation'"
+        while (found := self._db.execute(ask).fetchone()) is None:
+            # One statement at a time is enough: whoever comes second keeps the first one's.
+            self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('installation', ?)", (secrets.token_bytes(32),))
+        return bytes(found[0])
 
     def issue(self, texts: Collection[str]) -> None:
         """Remember label texts that answers may carry from now on, so that history cleaning knows them for ever."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "detect": ("Look for marks in files and say what follows from them.", "detect"),
     "check": ("Validate the settings and print the effective policy.", "check"),
     "keys": ("Make and list watermark keys.", "keys"),
+    "calibrate": ("Measure how often keys find a mark in unmarked text.", "calibrate"),
     "audit": ("Read the audit log.", "audit"),
 }
 

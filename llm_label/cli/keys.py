@@ -3,6 +3,7 @@
 import datetime
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,10 +12,12 @@ from llm_label.cli.client import client
 from llm_label.errors import InputError, KeyringError
 from llm_label.keyfile import keyring_path, read_keyring, tokenizer_spec, write_keyring
 from llm_label.settings import load, read_private
-from llm_label.watermark.keyring import VARIETIES, Key, Keyring, Spec
-from llm_label.watermark.schemes import SCHEMES
+from llm_label.watermark.generation_config import read_synthid
+from llm_label.watermark.keyring import VARIETIES, Key, Keyring
+from llm_label.watermark.schemes import SCHEMES, Parameter
+from llm_label.watermark.schemes import parameters as parameters_of
 
-__all__ = ["keys"]
+__all__ = ["keys", "tokenizer_file"]
 
 _keyring = click.option("--keyring", type=click.Path(path_type=Path), help="Keyring file; default: the user's own.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -25,7 +28,15 @@ def keys() -> None:
     """Make and list watermark keys; the ring is all that detection needs years later."""
 
 
-@keys.command("new", epilog="Example: llm-label keys new 2026-11 --tokenizer /models/qwen3/tokenizer.json")
+_EXAMPLES = """\b
+Examples:
+  llm-label keys new 2026-11 --tokenizer /models/qwen3/tokenizer.json
+  llm-label keys new greedy --tokenizer /models/qwen3 --scheme bernoulli --set gamma=0.25
+"""
+_SETTABLE = "; ".join(f"{name}: {', '.join(parameters_of(name))}" for name in SCHEMES if parameters_of(name))
+
+
+@keys.command("new", epilog=_EXAMPLES)
 @click.argument("id")
 @click.option(
     "--tokenizer",
@@ -34,25 +45,53 @@ def keys() -> None:
     help="tokenizer.json of the model, or its folder; local: for the embedded model.",
 )
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), default="gumbel", show_default=True)
+@click.option(
+    "--set", "given", multiple=True, metavar="NAME=VALUE", help=f"A parameter of the scheme ({_SETTABLE}); repeatable."
+)
 @click.option("--variety", type=click.Choice(VARIETIES), default="default", show_default=True)
 @click.option("--import-vllm", type=click.Path(path_type=Path), help="File with an existing 64-bit vLLM key, decimal.")
+@click.option(
+    "--import-synthid",
+    type=click.Path(path_type=Path),
+    help="File with transformers' SynthID watermarking_config, JSON; needs --set sampling_table=cpu or cuda.",
+)
 @_keyring
-def new(id: str, tokenizer: str, scheme: str, variety: str, import_vllm: Path | None, keyring: Path | None) -> None:
+def new(
+    id: str,
+    tokenizer: str,
+    scheme: str,
+    given: tuple[str, ...],
+    variety: str,
+    import_vllm: Path | None,
+    import_synthid: Path | None,
+    keyring: Path | None,
+) -> None:
     """Add a key to the ring (made if there is none) and print its fingerprint."""
     path = keyring_path(load(None), keyring)
     ring = read_keyring(path) if path.exists() else Keyring()
-    file = _tokenizer_file(tokenizer)
-    spec = tokenizer_spec(file, scheme=scheme, variety=variety)
+    file = tokenizer_file(tokenizer)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    if import_vllm:
-        key = Key.imported(id, _number(import_vllm), spec, today)
+    if import_synthid:
+        key = _synthid(id, import_synthid, _parameters(given), file, today)
     else:
-        key = Key.new(id, secrets.token_bytes(32), spec, today)
+        spec = tokenizer_spec(file, scheme=scheme, variety=variety, parameters=_parameters(given))
+        if import_vllm is None:
+            key = Key.new(id, secrets.token_bytes(32), spec, today)
+        elif spec.rules.vllm is None:
+            raise KeyringError(f"vLLM has no watermark that scheme {scheme!r} could read; leave out --import-vllm")
+        else:
+            key = Key.imported(id, _number(import_vllm), spec, today)
     try:
         write_keyring(path, ring.with_key(key))
     except OSError as error:
         raise KeyringError(f"keyring {path} cannot be written: {error.strerror or error}") from error
     click.echo(f"{key.id}  {key.fingerprint}  added to {path}")
+    if key.spec.rules.distorts:
+        click.echo(
+            f"note: scheme {key.spec.scheme} changes the distribution that tokens are drawn from; gumbel does not, but "
+            "cannot mark greedy decoding or beams",
+            err=True,
+        )
 
 
 @keys.command("list", epilog="Example: llm-label keys list")
@@ -66,7 +105,8 @@ def list_keys(keyring: Path | None, as_json: bool) -> None:
         return
     for key in ring.keys:
         spec = key.spec
-        click.echo(f"{key.id}  {key.fingerprint}  {spec.scheme} {spec.version}  {spec.tokenizer_path or '-'}")
+        scheme = " ".join([f"{spec.scheme} {spec.version}", *(f"{name}={value}" for name, value in spec.parameters)])
+        click.echo(f"{key.id}  {key.fingerprint}  {scheme}  {spec.tokenizer_path or '-'}")
 
 
 @keys.command("show", epilog="Example: llm-label keys show 2026-11")
@@ -99,11 +139,32 @@ def _public(key: Key) -> dict[str, object]:
         "fingerprint": key.fingerprint,
         "origin": key.origin,
         "created": key.created,
-        "spec": {name: getattr(key.spec, name) for name in Spec.__dataclass_fields__},
+        "spec": key.spec.to_dict() | {"distorts": key.spec.rules.distorts},
     }
 
 
-def _tokenizer_file(given: str) -> Path:
+def _parameters(given: tuple[str, ...]) -> dict[str, Parameter]:
+    """Read NAME=VALUE pairs; a value that is a number is one."""
+    read: dict[str, Parameter] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or name in read:
+            raise InputError(f"--set {pair!r}: {'given twice' if equals else 'expected NAME=VALUE, as in alpha=0.2'}")
+        read[name] = _value(value)
+    return read
+
+
+def _value(text: str) -> Parameter:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def tokenizer_file(given: str) -> Path:
+    """Return the tokenizer.json that a path, a folder or `local:` means."""
     if given.startswith("local:"):
         from llm_label.proxy.upstream import connect
         from llm_label.settings import UpstreamSettings
@@ -114,6 +175,18 @@ def _tokenizer_file(given: str) -> Path:
         return found
     path = Path(given)
     return path / "tokenizer.json" if path.is_dir() else path
+
+
+def _synthid(id: str, config: Path, given: Mapping[str, Parameter], tokenizer: Path, today: str) -> Key:
+    if "sampling_table" not in given:
+        raise KeyringError(
+            "--import-synthid needs --set sampling_table=cpu or --set sampling_table=cuda: the device that generate() "
+            "runs on; where both are in use, add a key for each"
+        )
+    read = read_synthid(read_private(config, "SynthID configuration"))
+    parameters = {**read.parameters, **given}
+    spec = tokenizer_spec(tokenizer, scheme="synthid", parameters=parameters, variety=read.variety)
+    return Key.imported(id, read.key, spec, today)
 
 
 def _number(path: Path) -> int:

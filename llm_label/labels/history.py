@@ -19,6 +19,7 @@ from llm_label.labels.prose import lacks_blank
 
 __all__ = ["clean_text"]
 
+JOINED = 32  # answers in one turn, at most: a text that is all labels would else take the square of its length
 _BLANK_LINES = re.compile(rf"(?:[{BLANKS}]*\n)+")
 _MORE = "a"  # any text that could follow
 
@@ -37,7 +38,9 @@ def clean_text(text: str, known: Collection[str]) -> str:
     begin = blank.end() if blank else 0
     answer = text[begin:]
     # An answer carries each label once; several that a client joined carry more.
-    while (cleaned := _clean(answer, spellings)) != answer:
+    for _ in range(JOINED):
+        if (cleaned := _clean(answer, spellings)) == answer:
+            break
         answer = cleaned
     return text[:begin] + answer if answer else ""
 

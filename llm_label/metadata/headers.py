@@ -43,7 +43,7 @@ class Told:
 
 def read_response_headers(aigc: str, llm_label: str) -> Told | None:
     """Read `X-AIGC` and `X-LLM-Label`; None unless both are there and the record has no defect."""
-    if not (aigc and llm_label):
+    if not (aigc and llm_label and _STRING.fullmatch(llm_label)):
         return None
     reading = read(aigc)
     if reading.record is None or reading.problems:

@@ -157,12 +157,13 @@ class Proxy:
         caller = self._clients.caller(request.headers)
         raw = await body_of(request, self._settings.server.max_body)
         entry = await self._entry_of(asked.id, caller)
-        content_id = entry.content_id if entry else derived_id(self._log.secret(), asked.id)
-        # Without a label, an entry that was made here knows no more of the answer than the answer itself.
-        if entry is None or (not entry.label_applied and content_id == derived_id(self._log.secret(), asked.id)):
-            view = asked.anew(await self._answer(request, asked, caller), caller)
-        else:
+        derived = derived_id(self._log.secret(), asked.id)
+        content_id = entry.content_id if entry else derived
+        # An entry that was made here, without a label, knows no more of the answer than the answer itself.
+        if entry and (entry.label_applied or content_id != derived):
             view = asked.again(entry, caller)
+        else:
+            view = asked.anew(await self._answer(request, asked, caller), caller)
         more = {} if asked.after is None else {"skip_through": asked.after}
         return self._exchange(asked.surface, view, content_id, asked.path, again=entry, more=more), raw
 

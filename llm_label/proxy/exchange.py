@@ -5,6 +5,7 @@ final before the first byte leaves, and the entry is closed whatever happens.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -55,10 +56,11 @@ class Exchange:
         self.notice = Notice(job.content_id, record, job.plan, key.spec.scheme if key else None, policy.id)
         self._plan(job.plan)
         self.entry = opened(job, policy)
-        self._result: Result = "failed"
+        self._result: Result | None = None  # None: nothing has decided it yet
         self._task: asyncio.Task[Any] | None = None
         self._stopping = False
         self._left: Outcome | None = None  # what had happened when the client left
+        self._over = False  # it left behind the end of the answer
         self.first_byte: float | None = None  # monotonic seconds, when the first byte of the body left
 
     def _plan(self, plan: Plan) -> None:
@@ -89,15 +91,18 @@ class Exchange:
 
     async def _outlast(self, task: "asyncio.Task[web.StreamResponse]") -> web.StreamResponse:
         """Wait for the answer also when its client leaves, so that the upstream finishes: DRAIN seconds at most."""
+        patience: asyncio.TimerHandle | None = None
         while True:
             try:
                 return await asyncio.shield(task)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError:  # it may come more than once
                 if task.done():
                     raise
-                if self._left is None:
-                    self._leave()
-                    asyncio.get_running_loop().call_later(DRAIN, task.cancel)
+                self._leave()
+                patience = patience or asyncio.get_running_loop().call_later(DRAIN, task.cancel)
+            finally:
+                if patience and task.done():
+                    patience.cancel()
 
     async def _serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
         if not self.job.again:  # it has its entry
@@ -112,11 +117,11 @@ class Exchange:
                 response.close()
         except asyncio.CancelledError:
             if not self._stopping or self._left:
-                self._result = "client_gone"
+                self._leave()
                 raise
             raise self._failed(_stopping()) from None
         except ConnectionError:
-            self._result = "client_gone"
+            self._leave()
             raise
         except LabelError as error:
             raise self._failed(error) from error.__cause__
@@ -149,6 +154,8 @@ class Exchange:
             if told.label:
                 self._plan(self.plan.deferred())
         ours = self.notice.headers(self.job.view.model, ai_disclosure=self._server.ai_disclosure)
+        if response.header("access-control-allow-origin"):  # or scripts of that origin could not read them
+            ours.append(("Access-Control-Expose-Headers", ", ".join(name for name, _ in ours)))
         return forwarded(response.headers, DISCLOSED if self._server.ai_disclosure else REPLACED) + ours
 
     async def _refused(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
@@ -166,12 +173,14 @@ class Exchange:
         self._require_watermark()
         work = self.marking.whole
         body = await asyncio.to_thread(work, body) if len(body) > LONG else work(body)
-        self._ended()
         if self._left:
             raise Gone("the client has left")
+        self._identify()
         self.entry.status = response.status
         self.first_byte = time.monotonic()
-        return await _send(request, response.status, headers, body)
+        answer = await _send(request, response.status, headers, body)
+        self._ended()
+        return answer
 
     async def _stream(
         self, request: web.BaseRequest, response: UpstreamResponse, headers: Headers
@@ -191,9 +200,9 @@ class Exchange:
                 raise Gone("the client has left")
             if error:
                 await client.write(self.marking.broken_off(self._failed(error)))
+            await client.finish()
         finally:
             client.end()
-        await answer.write_eof()
         return answer
 
     async def _pour(self, chunks: AsyncIterator[bytes], client: Writer) -> LabelError | None:
@@ -201,6 +210,7 @@ class Exchange:
         marking = self.marking
         try:
             cut = await self._feed(chunks, client)
+            self._notice(client)
             await self._deliver(client, marking.end(cut))
             if marking.broke:
                 raise marking.broke
@@ -230,33 +240,38 @@ class Exchange:
                     break
         except UpstreamError as error:
             return error
-        self._notice(client)
         return None
 
     async def _deliver(self, client: Writer, out: bytes) -> None:
         if self.marking.opened:
             client.silence()
-        if out and not self.first_byte:
+        if not out or self._left:
+            return
+        if not self.first_byte:
             self._identify()
-        if out and not self._left:
-            await client.write(out)
-            self.first_byte = self.first_byte or time.monotonic()
+        await client.write(out)
+        self.first_byte = self.first_byte or time.monotonic()
 
     def _identify(self) -> None:
         """Put the upstream's number on record before the client knows it: it may ask again while the answer runs."""
-        if self.job.surface is responses and not self.job.again:
-            self.entry.upstream_id = self.answer.outcome().upstream_id
+        if self.job.surface is responses and not self.job.again and (given := self.answer.outcome().upstream_id):
+            self.entry.upstream_id = given
             self._log.put(self.entry)
 
     def _notice(self, client: Writer) -> None:
-        if client.gone and not self._left:
+        """Look whether the client has left. Raises Gone then, unless the rest is to be read all the same."""
+        if client.gone:
             self._leave()
             if self._server.on_disconnect == "cancel":
                 raise Gone("the client has left")
 
     def _leave(self) -> None:
-        """Keep what had happened when the client left."""
-        self._left = self.answer.outcome()
+        """Keep what had happened when the client left: what comes later reaches nobody."""
+        if self._left is None and self._result is None:
+            self._left = self.answer.outcome()
+            with contextlib.suppress(UpstreamError):  # SDKs leave at the last event, and nothing is missing then
+                self.answer.finish()
+                self._over = True
 
     def _ended(self) -> None:
         self._result = "upstream_error" if self.answer.failed else "complete"
@@ -284,7 +299,11 @@ class Exchange:
         outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
         told = self._left or outcome
         served = entry.status is not None and entry.status < 400
-        entry.result, entry.closed = "client_gone" if self._left else self._result, time.time()
+        if self._over:
+            self._ended()
+        elif self._left:
+            self._result = "client_gone"
+        entry.result, entry.closed = self._result or "failed", time.time()
         entry.upstream_id = outcome.upstream_id or entry.upstream_id
         entry.choices, entry.finish_reasons = outcome.choices, " ".join(outcome.finish_reasons)
         refused = self._result == "upstream_error" and not outcome.choices
@@ -306,5 +325,11 @@ def _stopping() -> LabelError:
 async def _send(request: web.BaseRequest, status: int, headers: Headers, body: bytes) -> web.Response:
     response = web.Response(status=status, headers=headers, body=body)
     await response.prepare(request)
-    await response.write_eof()
+    client = Writer(request, response, 0)
+    try:
+        await client.finish()
+        if client.gone:
+            raise Gone("the client has left")
+    finally:
+        client.end()
     return response

@@ -65,6 +65,8 @@ class Editor:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self._edits: list[_Edit] = []
+        # Where the members and items of each container lie: an answer with a thousand labels is walked once.
+        self._inside: dict[Path, dict[str | int, tuple[int, int]]] = {}
 
     @property
     def changed(self) -> bool:
@@ -82,7 +84,7 @@ class Editor:
         if span is not None:
             self._edits.append(_Edit(*span, text))
             return
-        parent = (self.raw.index(b"{"), len(self.raw.rstrip())) if len(path) == 1 else find(self.raw, path[:-1])
+        parent = (self.raw.index(b"{"), len(self.raw.rstrip())) if len(path) == 1 else self._walk(path[:-1])
         if parent is None or self.raw[parent[0] : parent[0] + 1] != b"{" or not isinstance(name, str):
             raise LookupError(f"no object at {path[:-1]!r}")
         inner = _skip_space(self.raw, parent[0] + 1)
@@ -92,7 +94,7 @@ class Editor:
 
     def delete(self, parent: Path, names: Collection[str]) -> None:
         """Take the members called `names` out of the object at `parent`, with one comma each and nothing else."""
-        span = find(self.raw, parent)
+        span = self._walk(parent)
         if span is None:
             return
         at = _skip_space(self.raw, span[0] + 1)  # past the brace
@@ -116,7 +118,7 @@ class Editor:
 
     def append(self, path: Path, value: object) -> None:
         """Add an item to the end of the list at `path`, which must exist."""
-        span = find(self.raw, path)
+        span = self._walk(path)
         if span is None or self.raw[span[0] : span[0] + 1] != b"[":
             raise LookupError(f"no list at {path!r}")
         ends = [end for _, (_, end) in _items(self.raw, span[0])]
@@ -125,7 +127,7 @@ class Editor:
 
     def drop(self, path: Path, indices: Collection[int]) -> None:
         """Take items out of the list at `path`, each with one comma. Items that stay may be edited as well."""
-        span = find(self.raw, path)
+        span = self._walk(path)
         spans = [span for _, span in _items(self.raw, span[0])] if span else []
         kept = next((i for i in range(len(spans)) if i not in indices), len(spans))
         if kept and spans:
@@ -139,7 +141,21 @@ class Editor:
         name = path[-1]
         if isinstance(name, str) and _absent(self.raw, name):
             return None
-        return find(self.raw, path)
+        return self._walk(path)
+
+    def _walk(self, path: Path) -> tuple[int, int] | None:
+        """Do what `find` does, and remember what was walked over."""
+        if not path:
+            return find(self.raw, ())
+        container = path[:-1]
+        if container not in self._inside:
+            span = self._walk(container)
+            inside: dict[str | int, tuple[int, int]] = {}
+            if span is not None:
+                inside.update(_members(self.raw, span[0]))  # of equal keys the last counts
+                inside.update(_items(self.raw, span[0]))
+            self._inside[container] = inside
+        return self._inside[container].get(path[-1])
 
     def apply(self) -> bytes:
         """Return the edited text; spans must not overlap."""

@@ -1,7 +1,7 @@
 """Write a stream to its client: a comment where the upstream is silent, an end to a client that takes nothing."""
 
 import asyncio
-import contextlib
+import sys
 
 from aiohttp import web
 
@@ -26,6 +26,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()  # when the last write began or ended
         self._writing = False
+        self._unsent = sys.maxsize  # bytes that waited at the last look
         self._comment: asyncio.Task[None] | None = None
         self._every = min(seconds or STALLED, STALLED)
         self._timer = self._loop.call_later(self._every, self._look)
@@ -39,9 +40,16 @@ class Writer:
     async def write(self, data: bytes) -> None:
         """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
         self._writing, self._since = True, self._loop.time()
-        with contextlib.suppress(ConnectionError):
+        try:  # noqa: SIM105 - every chunk passes here, and suppress() costs several times as much
             await self._answer.write(data)
+        except ConnectionError:
+            pass
         self._writing, self._since = False, self._loop.time()
+
+    async def finish(self) -> None:
+        """Write what is left of the answer, its end in any case."""
+        self._writing, self._since = True, self._loop.time()
+        await self._answer.write_eof()
 
     def silence(self) -> None:
         """Write no more comments: what is written may be parts of events."""
@@ -53,10 +61,14 @@ class Writer:
             self._comment.cancel()
 
     def _look(self) -> None:
-        silent = self._loop.time() - self._since
-        if self._writing or self._protocol.writing_paused:  # a comment would only wait behind what waits
-            if silent >= STALLED and self._protocol.transport:
-                return self._protocol.transport.abort()
+        transport, silent = self._protocol.transport, self._loop.time() - self._since
+        if transport and (self._writing or self._protocol.writing_paused):  # a comment would only wait behind the rest
+            unsent = transport.get_write_buffer_size()
+            if unsent < self._unsent:  # it is slow, but it takes something
+                self._since, silent = self._loop.time(), 0.0
+            elif silent >= STALLED:
+                return transport.abort()
+            self._unsent = unsent
         elif self._seconds and silent >= self._seconds:
             self._comment = self._loop.create_task(self._say())
         left = self._every - silent

@@ -11,7 +11,7 @@ from llm_label.verify.evidence import gather
 from llm_label.verify.report import coarse, to_dict
 from llm_label.verify.variants import VARIANTS
 from llm_label.verify.verdict import Verdict, judge
-from llm_label.watermark.keyring import Keyring
+from llm_label.watermark.keyring import Keyring, Spec
 
 __all__ = ["ALPHA", "Detector"]
 
@@ -46,7 +46,7 @@ class Detector:
 
 def _signature(ring: Keyring, alpha: float) -> str:
     """Name everything that changes a result, the package version last."""
-    specs = sorted({f"{k.spec.scheme}.{k.spec.version}.{k.spec.prf}.w{k.spec.context_width}" for k in ring.keys})
+    specs = sorted({_scheme(key.spec) for key in ring.keys})
     tokenizers = sorted({k.spec.tokenizer or "unchecked" for k in ring.keys})
     parts = {
         "alpha": f"{alpha:g}",
@@ -58,3 +58,8 @@ def _signature(ring: Keyring, alpha: float) -> str:
         "version": __version__,
     }
     return "|".join(f"{name}:{value}" for name, value in parts.items())
+
+
+def _scheme(spec: Spec) -> str:
+    settings = "".join(f".{name}={value}" for name, value in spec.parameters)
+    return f"{spec.scheme}.{spec.version}.{spec.prf}.w{spec.context_width}{settings}"

@@ -33,6 +33,10 @@ class Encoder:
         except Exception as error:  # the library raises bare Exception, for example without an unknown token
             raise InputError(f"the tokenizer of a key cannot encode the text: {error}") from error
 
+    def text(self, ids: npt.NDArray[np.integer], key: Key) -> str:
+        """Return the text that ids [n] spell; characters cut at either end become U+FFFD."""
+        return str(self._tokenizer(key).decode(ids.tolist(), skip_special_tokens=False))
+
     def _tokenizer(self, key: Key) -> "Tokenizer":
         place = (key.spec.tokenizer_path or "", key.spec.tokenizer)
         if place not in self._loaded:

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
 import orjson
@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from llm_label.errors import KeyringError
-from llm_label.watermark.schemes import SCHEMES
+from llm_label.watermark.schemes import Parameter, Scheme, cached, scheme
+from llm_label.watermark.schemes.parameters import shown
 
 __all__ = ["VARIETIES", "Key", "Keyring", "Secret", "Spec", "tokenizer_digest"]
 
@@ -27,7 +28,6 @@ Origin: TypeAlias = Literal["root", "derived", "imported"]
 FORMAT = 1
 VARIETIES = ("default", "none")
 ROOT_BYTES = 32
-SCHEME_KEY_BYTES = 8
 # An id is published; 64 hex digits would be a root key at the wrong place.
 ID = re.compile(r"(?![0-9a-fA-F]{64}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -71,36 +71,52 @@ class Spec:
     """Hold all that detection needs beside the secret; a change of arithmetic is a new version."""
 
     scheme: str = "gumbel"
-    version: int = 1
-    prf: str = "philox4x32-10-v1"
-    context_width: int = 4
+    # the scheme's own; a mapping is taken too, and what it leaves out gets the scheme's default
+    parameters: tuple[tuple[str, Parameter], ...] = ()
+    version: int = None  # type: ignore[assignment]  # None: the scheme's, here and below
+    prf: str = None  # type: ignore[assignment]
+    context_width: int = None  # type: ignore[assignment]
     prompt_in_context: bool = False
     variety: str = "default"
     tokenizer: str | None = None  # tokenizer_digest()
     tokenizer_path: str | None = None  # of its tokenizer.json
 
     def __post_init__(self) -> None:
-        scheme = SCHEMES.get(self.scheme) if isinstance(self.scheme, str) else None
-        if scheme is None:
-            raise KeyringError(f"scheme {_shown(self.scheme)} is not known; known: {', '.join(SCHEMES)}")
+        rules = scheme(self.scheme, dict(self.parameters))
+        filled = tuple((field.name, getattr(rules, field.name)) for field in fields(rules))  # type: ignore[arg-type]
+        object.__setattr__(self, "parameters", filled)
         for name in ("version", "prf", "context_width", "prompt_in_context"):
-            given, fixed = getattr(self, name), getattr(scheme, name, False)
-            if given != fixed or type(given) is not type(fixed):  # True == 1 == 1.0
+            given, fixed = getattr(self, name), getattr(rules, name, False)
+            if given is None:
+                object.__setattr__(self, name, fixed)
+            elif given != fixed or type(given) is not type(fixed):  # True == 1 == 1.0
                 raise KeyringError(
                     f"scheme {self.scheme!r}: {name} is {fixed!r} in this release of llm-label, not "
-                    f"{_shown(given)}; use the release that made the key"
+                    f"{shown(given)}; use the release that made the key"
                 )
         if self.variety not in VARIETIES:
-            raise KeyringError(f"variety {_shown(self.variety)} is not known; use one of: {', '.join(VARIETIES)}")
+            raise KeyringError(f"variety {shown(self.variety)} is not known; use one of: {', '.join(VARIETIES)}")
         if self.tokenizer is not None and not DIGEST.fullmatch(str(self.tokenizer)):
-            raise KeyringError(f'tokenizer {_shown(self.tokenizer)} is not a digest of the form "sha256:" + 64 hex')
+            raise KeyringError(f'tokenizer {shown(self.tokenizer)} is not a digest of the form "sha256:" + 64 hex')
         if not _is_line(self.tokenizer_path):
-            raise KeyringError(f"tokenizer_path {_shown(self.tokenizer_path)} is not a text of printable characters")
+            raise KeyringError(f"tokenizer_path {shown(self.tokenizer_path)} is not a text of printable characters")
+
+    @property
+    def rules(self) -> Scheme:
+        """Return the scheme with this spec's parameters."""
+        return cached(self.scheme, self.parameters)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form; `parameters` only where the scheme has some."""
+        plain: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.parameters:
+            del plain["parameters"]
+        return plain | ({"parameters": dict(self.parameters)} if self.parameters else {})
 
 
 @dataclass(frozen=True)
 class Key:
-    """Hold one secret with its spec: a root of 32 bytes, or a bare scheme key of 8 (derived, imported)."""
+    """Hold one secret with its spec: a root of 32 bytes, or a bare scheme key (derived, imported; mostly of 8)."""
 
     id: str
     secret: Secret = field(repr=False)
@@ -111,12 +127,12 @@ class Key:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not ID.fullmatch(self.id):
             raise KeyringError(
-                f"key id {_shown(self.id)} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ - (not . _ - first)"
+                f"key id {shown(self.id)} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ - (not . _ - first)"
             )
         if self.origin not in get_args(Origin):
             known = ", ".join(get_args(Origin))
-            raise KeyringError(f"key {self.id!r}: origin {_shown(self.origin)} is not one of {known}")
-        wanted = ROOT_BYTES if self.origin == "root" else SCHEME_KEY_BYTES
+            raise KeyringError(f"key {self.id!r}: origin {shown(self.origin)} is not one of {known}")
+        wanted = ROOT_BYTES if self.origin == "root" else self.spec.rules.key_bytes
         if len(self.secret) != wanted:
             raise KeyringError(
                 f"key {self.id!r}: a {self.origin} key has a secret of {wanted} bytes, not {len(self.secret)}"
@@ -129,30 +145,31 @@ class Key:
 
     @classmethod
     def imported(cls, id: str, key: int, spec: Spec, created: str | None = None) -> "Key":
-        """Take over a 64-bit key that an engine already uses (vLLM's `key`, best with variety="none")."""
-        if type(key) is not int or not 0 <= key < 2**64:
-            raise KeyringError(f"key {id!r}: an imported key is a whole number from 0 to 2^64 - 1")
-        return cls(id, Secret(key.to_bytes(SCHEME_KEY_BYTES, "big")), spec, "imported", created)
+        """Take over a key that an engine already uses (vLLM's 64-bit `key`, best with variety="none")."""
+        size = spec.rules.key_bytes
+        if type(key) is not int or not 0 <= key < 2 ** (8 * size):
+            raise KeyringError(f"key {id!r}: an imported key is a whole number from 0 to 2^{8 * size} - 1")
+        return cls(id, Secret(key.to_bytes(size, "big")), spec, "imported", created)
 
     def for_auditor(self) -> "Key":
         """Return a copy that detects just as well and does not hold the root."""
-        secret = Secret(self.scheme_key().to_bytes(SCHEME_KEY_BYTES, "big"))
+        secret = Secret(self.scheme_key().to_bytes(self.spec.rules.key_bytes, "big"))
         return Key(self.id, secret, self.spec, "derived", self.created)
 
     def scheme_key(self) -> int:
-        """Return the 64-bit key of the scheme: HKDF-SHA256 of the root, or the bare key itself."""
+        """Return the key of the scheme: HKDF-SHA256 of the root, or the bare key itself."""
         value = self.secret.reveal()
         if self.origin != "root":
             return int.from_bytes(value, "big")
         info = f"llm-label watermark {self.spec.scheme} {self.spec.version} {self.spec.prf}".encode()
-        derived = HKDF(algorithm=SHA256(), length=SCHEME_KEY_BYTES, salt=None, info=info).derive(value)
+        derived = HKDF(algorithm=SHA256(), length=self.spec.rules.key_bytes, salt=None, info=info).derive(value)
         return int.from_bytes(derived, "big")
 
     @property
     def fingerprint(self) -> str:
         """Return 16 hex digits that name the scheme key and may be published; equal for root and auditor."""
         label = f"llm-label key fingerprint {self.spec.scheme} {self.spec.version} {self.spec.prf}".encode()
-        return hashlib.sha256(label + self.scheme_key().to_bytes(SCHEME_KEY_BYTES, "big")).hexdigest()[:16]
+        return hashlib.sha256(label + self.scheme_key().to_bytes(self.spec.rules.key_bytes, "big")).hexdigest()[:16]
 
     def reveal(self) -> str:
         """Return the secret as hex digits; only for the operator's own eyes."""
@@ -211,7 +228,7 @@ class Keyring:
                 "origin": key.origin,
                 "created": key.created,
                 "secret": key.reveal(),
-                "spec": asdict(key.spec),
+                "spec": key.spec.to_dict(),
             }
             for key in self.keys
         ]
@@ -228,11 +245,18 @@ def _parse_key(entry: object, n: int) -> Key:
     if not isinstance(spec, dict):
         raise KeyringError(f'{name} lacks "spec", an object')
     _known(spec, [f.name for f in fields(Spec)], f"the spec of {name}")
+    parameters = spec.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise KeyringError(f'the spec of {name}: "parameters" is not an object')
     created = entry.get("created")
     if not _is_line(created):
         raise KeyringError(f'{name}: "created" is not a text of printable characters')
     secret = Secret(_parse_secret(entry.get("secret"), name))
-    return Key(str(id) if isinstance(id, str) else "", secret, Spec(**spec), entry.get("origin", "root"), created)
+    read = Spec(**spec)
+    for parameter, _ in read.parameters:
+        if parameter not in parameters:  # a default may change; detection must not
+            raise KeyringError(f"the spec of {name} lacks the parameter {parameter!r} of scheme {read.scheme!r}")
+    return Key(str(id) if isinstance(id, str) else "", secret, read, entry.get("origin", "root"), created)
 
 
 def _parse_secret(value: object, name: str) -> bytes:
@@ -247,17 +271,11 @@ def _known(entry: Mapping[str, object], names: Iterable[str], where: str) -> Non
     names = list(names)
     for name in entry:
         if name not in names:
-            raise KeyringError(f"{where} has an unknown field {_shown(name)}; known: {', '.join(names)}")
+            raise KeyringError(f"{where} has an unknown field {shown(name)}; known: {', '.join(names)}")
 
 
 def _is_line(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.isprintable())
-
-
-def _shown(value: object) -> str:
-    """Quote a value for an error, unless it is long or could be a secret at the wrong place."""
-    text = repr(value)
-    return "(not shown)" if len(text) > 80 or re.search(r"[0-9a-fA-F]{12}", text) else text
 
 
 def tokenizer_digest(tokenizer_json: bytes) -> str:

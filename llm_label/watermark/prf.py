@@ -55,8 +55,8 @@ def _philox(even: Words, odd: Words, key: Words) -> tuple[Words, Words]:
     return even, low
 
 
-def absorb(key: int, contexts: npt.NDArray[np.int64]) -> Words:
-    """Turn contexts [n, h] (−1 where there was no token yet) into states [4, n]."""
+def absorb(key: int | Words, contexts: npt.NDArray[np.int64]) -> Words:
+    """Turn contexts [n, h] (−1 where there was no token yet) into states [4, n]; one key, or one each [n]."""
     n, width = contexts.shape
     block = contexts.astype(np.int64).view(np.uint64) & _MASK
     state = np.zeros((4, n), dtype=np.uint64)
@@ -65,21 +65,21 @@ def absorb(key: int, contexts: npt.NDArray[np.int64]) -> Words:
         for lane in range(4):
             position = offset + lane
             state[lane] ^= block[:, position] if position < width else np.uint64(MASK - lane)
-        block_key = np.array([[key >> 32], [(key & MASK) ^ offset]], dtype=np.uint64)
+        block_key = np.array([key >> 32, (key & MASK) ^ offset], dtype=np.uint64).reshape(2, -1)
         even, odd = _philox(state[0::2], state[3::-2], block_key)
         state = np.stack([even[0], odd[1], even[1], odd[0]])
     return state
 
 
-def group_words(key: int, states: Words, groups: Words) -> Words:
-    """Return the four words [4, n] that token ids 4g … 4g+3 share; states [4, n] or [4, 1], groups [n]."""
+def group_words(key: int | Words, states: Words, groups: Words) -> Words:
+    """Return the four words [4, n] that token ids 4g … 4g+3 share; states [4, n] or [4, 1], groups [n], key or [n]."""
     n = groups.shape[0]
     # counter (g, s0, s1, s2); key (low ^ s3, high ^ tag)
     even = np.empty((2, n), dtype=np.uint64)
     odd = np.empty((2, n), dtype=np.uint64)
     even[0], even[1] = groups, states[1]
     odd[0], odd[1] = states[2], states[0]
-    lanes = states.shape[1]
+    lanes = max(states.shape[1], np.size(key))
     token_key = np.empty((2, lanes), dtype=np.uint64)
     token_key[0] = (key >> 32) ^ TOKEN_DOMAIN
     token_key[1] = states[3] ^ np.uint64(key & MASK)
@@ -87,7 +87,7 @@ def group_words(key: int, states: Words, groups: Words) -> Words:
     return np.stack([even[0], odd[1], even[1], odd[0]])
 
 
-def _pick(key: int, states: Words, tokens: Words) -> npt.NDArray[np.uint32]:
+def _pick(key: int | Words, states: Words, tokens: Words) -> npt.NDArray[np.uint32]:
     groups = group_words(key, states, tokens >> np.uint64(2))
     lane = (tokens & np.uint64(3)).astype(np.intp)
     return groups[lane, np.arange(tokens.shape[0])].astype(np.uint32)
@@ -97,15 +97,20 @@ def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
 
 
-def words(key: int, contexts: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    """Return the word [n] of each (context, token); contexts [n, h], tokens [n]; a length of 1 broadcasts."""
+def words(key: int | Words, contexts: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """Return the word [n] of each (context, token); contexts [n, h], tokens [n]; a length of 1 broadcasts.
+
+    key: one for all, or one each, [n] in uint64.
+    """
     _check_key(key)
-    n = max(len(contexts), len(tokens))
+    n = max(len(contexts), len(tokens), np.size(key))
     contexts = np.broadcast_to(contexts, (n, contexts.shape[1]))
     ids = np.broadcast_to(np.asarray(tokens, dtype=np.int64), (n,)).astype(np.uint64) & _MASK
+    keys = key if isinstance(key, int) else np.broadcast_to(key, (n,))
     out = np.empty(n, dtype=np.uint32)
     for part in _chunks(n):
-        out[part] = _pick(key, absorb(key, contexts[part]), ids[part])
+        here = keys if isinstance(keys, int) else keys[part]
+        out[part] = _pick(here, absorb(here, contexts[part]), ids[part])
     return out
 
 
@@ -126,6 +131,7 @@ def uniforms(word: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
     return mantissa.astype(np.float32).astype(np.float64)
 
 
-def _check_key(key: int) -> None:
-    if not 0 <= key < 2**64:
+def _check_key(key: int | Words) -> None:
+    right = 0 <= key < 2**64 if isinstance(key, int) else key.dtype == np.uint64
+    if not right:
         raise ValueError("a Philox key is an integer of 64 bits, 0 to 2^64 - 1")

@@ -2,18 +2,26 @@
 
 Gamma with integer shape n: P(X ≥ x) = Σ_{k<n} e^{−x} x^k / k!, a sum of Poisson masses. Its largest term is
 taken in the deviance form of Loader, "Fast and Accurate Computation of Binomial Probabilities" (2000), which
-loses no digits for large n; the rest is a geometric-like series relative to it.
+loses no digits for large n; the rest is a geometric-like series relative to it. Binomial tails go the same way.
+A weighted sum of two Gammas is a mixture, by a negative binomial, of Gammas of one scale (Moschopoulos 1985):
+every term is positive, and nothing is matched or approximated.
 """
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["gamma_log10_sf"]
+__all__ = ["LEAST_SHARE", "binomial_log10_sf", "dual_gamma_log10_sf", "gamma_log10_sf"]
 
 BLOCK = 4096
 NEGLIGIBLE = 1e-17
+LEAST_SHARE = 0.01  # below, the series of the dual tail has too many terms
+MOST_PER_TOKEN = 17.0  # −ln(1 − u) of 24-bit words stays below 16.64
+DROP = 42.0  # nats below the largest term of a series at which the rest is negligible
+
+Floats = npt.NDArray[np.float64]
 
 
 def gamma_log10_sf(n: int, score: float) -> float:
@@ -22,8 +30,93 @@ def gamma_log10_sf(n: int, score: float) -> float:
         raise ValueError(f"a score of {score!r} over {n!r} tokens is not possible: both are finite and >= 0")
     if n == 0 or score == 0.0:
         return 0.0
-    natural = _upper(n, score) if score > n else _lower(n, score)
+    return _log10(_gamma_log_sf(n, score))
+
+
+def binomial_log10_sf(n: int, chance: float, count: int) -> float:
+    """Return log10 P(X ≥ count) for X ~ Binomial(n, chance), the observed count included."""
+    if not 0 <= count <= n or not 0.0 < chance < 1.0:
+        raise ValueError(f"{count!r} of {n!r} tokens with chance {chance!r} is not possible")
+    if count == 0:
+        return 0.0
+    odds = chance / (1.0 - chance)
+    if count > n * chance:
+        ratios = ((n - count - i) / (count + 1 + i) * odds for i in _blocks(n - count))
+        return _log10(_log_binomial(count, n, chance) + math.log(_series(ratios)))
+    # one minus the masses below, where that difference is at least a quarter
+    ratios = ((count - 1 - i) / (n - count + 2 + i) / odds for i in _blocks(count - 1))
+    return _log10(math.log1p(-math.exp(_log_binomial(count - 1, n, chance) + math.log(_series(ratios)))))
+
+
+def dual_gamma_log10_sf(n: int, share: float, score: float) -> float:
+    """Return log10 P((1 − share)·A + share·B ≥ score) for independent A, B ~ Gamma(n, 1).
+
+    In units of the smaller weight a the sum is Gamma(2n + K, 1), where K counts the failures before n
+    successes of chance a / (1 − a): log10 Σ_k P(K = k) · P(Gamma(2n + k, 1) ≥ score / a).
+    """
+    if n < 0 or not 0.0 <= score <= MOST_PER_TOKEN * n:
+        raise ValueError(f"a score of {score!r} over {n!r} tokens is not possible")
+    a = min(share, 1.0 - share)
+    if a == 0.0 or n == 0 or score == 0.0:
+        return gamma_log10_sf(n, score)
+    if a == 0.5:
+        return gamma_log10_sf(2 * n, 2.0 * score)
+    if not a >= LEAST_SHARE * (1.0 - 1e-9):
+        raise ValueError(f"a share of {share!r} is not possible: 0, 1, or {LEAST_SHARE} to {1 - LEAST_SHARE}")
+    success, failure, x = a / (1.0 - a), (1.0 - 2.0 * a) / (1.0 - a), score / a
+    low, high = _window(n, success, failure, x)
+    k = np.arange(low, high, dtype=np.float64)
+    log_weight = _log_failures(n, low, success) + _run(np.log((n + k) / (k + 1.0) * failure))
+    log_mass = _log_mass(2 * n + low, x) + _run(np.log(x) - np.log(2 * n + k + 1.0))
+    # P(Gamma(m + 1) ≥ x) is P(Gamma(m) ≥ x) plus the Poisson mass at m
+    log_sf = np.logaddexp.accumulate(np.concatenate([[_gamma_log_sf(2 * n + low, x)], log_mass[:-1]]))
+    terms = log_weight + log_sf
+    top = float(terms.max())
+    return _log10(top + math.log(float(np.exp(terms - top).sum())))
+
+
+def _run(steps: Floats) -> Floats:
+    """Return 0, s0, s0 + s1, …: one value more than there are steps."""
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _log10(natural: float) -> float:
     return natural / math.log(10.0) if natural < 0.0 else 0.0
+
+
+def _window(n: int, success: float, failure: float, x: float) -> tuple[int, int]:
+    """Return the first and last k of the dual series; what lies outside is negligible.
+
+    The terms are log-concave in k. A Gamma tail lies between its largest Poisson mass and the number of
+    masses times that, or is near one: `bound` is a term to within that number.
+    """
+
+    def bound(k: int) -> float:
+        m = 2 * n + k - 1
+        return _log_failures(n, k, success) + (_log_mass(m, x) if m < x else 0.0)
+
+    half = (failure * x - (2 * n + 1)) / 2.0  # where weight times mass turns: k² − 2·half·k + 2n − n·failure·x = 0
+    turn = half + math.sqrt(max(0.0, half * half - 2 * n + n * failure * x))
+    far = math.ceil(x) - 2 * n + 1  # the first k whose tail is near one
+    mode = int((n - 1) * failure / success)
+    start = max((max(0, min(int(turn), far - 1)), max(0, mode, far)), key=bound)
+    least = bound(start) - DROP - 2.0 * math.log(2 * n + start + 2)
+    low, high, step = start, start, 16
+    while low > 0 and bound(low) > least:
+        low, step = max(0, low - step), 2 * step
+    step = 16
+    while bound(high) > least:
+        high, step = high + step, 2 * step
+    return low, high
+
+
+def _log_failures(n: int, k: int, success: float) -> float:
+    """Return ln P(k failures before n successes)."""
+    return math.log(n / (n + k)) + _log_binomial(n, n + k, success)
+
+
+def _gamma_log_sf(n: int, x: float) -> float:
+    return _upper(n, x) if x > n else _lower(n, x)
 
 
 def _upper(n: int, x: float) -> float:
@@ -65,6 +158,17 @@ def _log_mass(k: int, x: float) -> float:
     if k == 0:
         return -x
     return -_deviance(k, x) - _stirling_error(k) - 0.5 * math.log(2.0 * math.pi * k)
+
+
+def _log_binomial(k: int, n: int, chance: float) -> float:
+    """Return ln of the binomial mass at k by Loader's deviance form."""
+    if k == 0:
+        return n * math.log1p(-chance)
+    if k == n:
+        return n * math.log(chance)
+    errors = _stirling_error(n) - _stirling_error(k) - _stirling_error(n - k)
+    deviances = _deviance(k, n * chance) + _deviance(n - k, n * (1.0 - chance))
+    return errors - deviances + 0.5 * math.log(n / (2.0 * math.pi * k * (n - k)))
 
 
 def _deviance(k: int, x: float) -> float:

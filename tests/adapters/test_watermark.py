@@ -15,10 +15,11 @@ from scipy import stats
 torch = pytest.importorskip("torch", reason="the transformers adapter needs torch")
 transformers = pytest.importorskip("transformers", reason="the transformers adapter needs transformers")
 
-from llm_label_transformers import watermark as plugin  # after the skip
+from llm_label_transformers import racing  # after the skip
+from llm_label_transformers import watermark as plugin
 from llm_label_transformers.sampled import SampledScores
 from llm_label_transformers.watermark import (
-    GumbelWatermarkingConfig,
+    KeyedWatermarkingConfig,
     use_keyring,
     watermarking_config,
 )
@@ -170,7 +171,7 @@ def test_a_row_that_sampling_refuses_stays_refused(
     monkeypatch: pytest.MonkeyPatch, way: str, whole: float, part: float, vocabulary: int
 ) -> None:
     """A broken model must not be covered up by a token that the key picked."""
-    monkeypatch.setattr(plugin, "winners_on_host", getattr(plugin, way))
+    monkeypatch.setattr(racing, "winners_on_host", getattr(racing, way))
     scores = torch.full((2, vocabulary), whole)
     scores[0, 7] = part
     scores[1] = 0.0
@@ -357,7 +358,7 @@ def test_over_keys_the_next_token_follows_the_truncated_distribution(
     keys = 2000
     for _ in range(keys):
         key = int(rng.integers(0, 2**63))
-        drawn[plugin.winners_on_host(key, np.array([[1, 2, 3, 4]]), scores)[0]] += 1
+        drawn[racing.winners_on_host(key, np.array([[1, 2, 3, 4]]), scores)[0]] += 1
     alive = expected > 0
     assert drawn[~alive].sum() == 0
     statistic = float(((drawn - keys * expected)[alive] ** 2 / (keys * expected[alive])).sum())
@@ -392,7 +393,7 @@ def test_copies_and_pickles_find_their_key_in_this_process_or_raise() -> None:
     for again in (
         copy.deepcopy(config),
         pickle.loads(pickle.dumps(config)),
-        GumbelWatermarkingConfig.from_dict(config.to_dict()),
+        KeyedWatermarkingConfig.from_dict(config.to_dict()),
     ):
         assert again == config
         assert again.construct_processor(16) is not None
@@ -417,7 +418,7 @@ def test_a_reloaded_dict_never_becomes_another_watermark(tmp_path: Path) -> None
     ):
         with pytest.raises(TypeError, match="unexpected keyword argument 'llm_label_"):
             reload()
-    assert GumbelWatermarkingConfig.from_dict(saved["watermarking_config"]) == config
+    assert KeyedWatermarkingConfig.from_dict(saved["watermarking_config"]) == config
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_a_reloaded_dict_never_becomes_another_watermark(tmp_path: Path) -> None
 )
 def test_a_wrong_configuration_is_refused(change: dict[str, str], message: str) -> None:
     with pytest.raises(KeyringError, match=message):
-        GumbelWatermarkingConfig("toy", KEY.fingerprint, **change)
+        KeyedWatermarkingConfig("toy", KEY.fingerprint, **change)
     config = watermarking_config(KEY)
     config.update(**change)
     with pytest.raises(KeyringError, match=message):
@@ -437,12 +438,12 @@ def test_a_wrong_configuration_is_refused(change: dict[str, str], message: str) 
 def test_both_ways_to_the_winners_agree(dtype: Any) -> None:
     scores = (3.0 * torch.randn(5, 3000)).to(dtype)
     contexts = np.random.default_rng(0).integers(0, 3000, (5, 4))
-    on_device = plugin.winners_on_device(77, contexts, scores)
-    assert torch.equal(on_device, plugin.winners_on_host(77, contexts, scores))
+    on_device = racing.winners_on_device(77, contexts, scores)
+    assert torch.equal(on_device, racing.winners_on_host(77, contexts, scores))
 
 
 def test_the_device_path_marks_just_as_the_host_path(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = watermarking_config(KEY, "none")
     host = sample(model, config)
-    monkeypatch.setattr(plugin, "winners_on_host", plugin.winners_on_device)
+    monkeypatch.setattr(racing, "winners_on_host", racing.winners_on_device)
     assert np.array_equal(sample(model, config), host)

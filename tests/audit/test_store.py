@@ -219,6 +219,13 @@ def test_an_answer_is_found_by_the_upstreams_number_and_by_its_beginning(tmp_pat
     assert len(store.by_prefix("a")) == 2 and store.by_prefix("c") == []
 
 
+def test_an_adopted_content_id_finds_the_entry_too(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite3")
+    entry = replace(ENTRY, adopted="c" * 32)
+    store.write([entry])
+    assert store.by_prefix("cccc") == store.by_prefix("aaaa") == [entry]
+
+
 def test_the_installation_has_one_secret(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "a.sqlite3"), Store(tmp_path / "a.sqlite3")
     assert one.secret() == two.secret() == one.secret() and len(one.secret()) == 32

@@ -34,7 +34,7 @@ def assert_one_line_error(done: subprocess.CompletedProcess[str], hint: str) -> 
     assert hint in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "demo", "serve", "detect", "check", "keys", "keys new", "keys list", "keys show", "keys client", "audit", "audit list", "audit show", "audit counts"])  # fmt: skip
+@pytest.mark.parametrize("command", ["", "demo", "serve", "detect", "check", "keys", "keys new", "keys list", "keys show", "keys client", "calibrate", "audit", "audit list", "audit show", "audit counts"])  # fmt: skip
 def test_help_explains_and_shows_an_example(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0 and "Usage: llm-label" in done.stdout
@@ -66,6 +66,33 @@ def test_an_existing_vllm_key_is_imported(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(run("keys", "show", "v", "--reveal", cwd=tmp_path).stdout)["secret"] == f"{42:016x}"
+
+
+def test_keys_of_other_schemes_hold_their_parameters(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (tmp_path / "key").write_text("42\n")
+    (tmp_path / "key").chmod(0o600)
+    new = ("keys", "new", "--tokenizer", ".", "--scheme")
+    two = run(*new, "dual_gumbel", "two", "--set", "alpha=0.2", "--import-vllm", "key", cwd=tmp_path)
+    coin = run(*new, "bernoulli", "coin", "--set", "gamma=0.25", cwd=tmp_path)
+    assert (two.returncode, two.stderr) == (0, "")
+    assert coin.returncode == 0 and "changes the distribution" in coin.stderr
+    ring = json.loads((tmp_path / "config" / "llm-label" / "keyring.json").read_text())
+    assert [key["spec"]["parameters"] for key in ring["keys"]] == [{"alpha": 0.2}, {"gamma": 0.25, "delta": 2.0}]
+    listed = run("keys", "list", cwd=tmp_path).stdout
+    assert "dual_gumbel 1 alpha=0.2" in listed and "bernoulli 1 gamma=0.25 delta=2.0" in listed
+    shown = json.loads(run("keys", "show", "coin", cwd=tmp_path).stdout)["spec"]
+    assert shown["parameters"] == {"gamma": 0.25, "delta": 2.0} and shown["distorts"] is True
+    auditor = json.loads(run("keys", "show", "coin", "--for-auditor", cwd=tmp_path).stdout)["keys"][0]
+    assert auditor["spec"]["parameters"] == shown["parameters"] and len(auditor["secret"]) == 16
+    for settings, hint in (
+        (("gumbel", "--set", "alpha=1"), "scheme 'gumbel' has no parameter 'alpha'; known: none"),
+        (("dual_gumbel", "--set", "alpha=much"), "alpha is a number from 0 to 1, not 'much'"),
+        (("dual_gumbel", "--set", "alpha"), "expected NAME=VALUE"),
+        (("dual_gumbel", "--set", "alpha=0", "--set", "alpha=1"), "given twice"),
+        (("bernoulli", "--import-vllm", "key"), "vLLM has no watermark that scheme 'bernoulli' could read"),
+    ):
+        assert_one_line_error(run(*new, *settings, "bad", cwd=tmp_path), hint)
 
 
 def test_keys_that_cannot_be_made_or_found_are_one_line(tmp_path: Path) -> None:

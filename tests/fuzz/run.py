@@ -39,6 +39,7 @@ class Finds:
         self.target, self.out, self.runs, self.began = target, out, 0, time.monotonic()
         self._seen: set[str] = set()
         self._check = checker(target)
+        self.tell()
 
     def try_(self, data: bytes) -> None:
         self.runs += 1

@@ -8,7 +8,7 @@ import pytest
 
 from llm_label.errors import SettingsError
 from llm_label.metadata.aigc import Record
-from llm_label.metadata.headers import LIMIT, AiDisclosure, response_headers
+from llm_label.metadata.headers import LIMIT, AiDisclosure, read_response_headers, response_headers
 
 RECORD = Record.produced("ACME", "0f8fad5bd9cb469fa16570867728950e")
 
@@ -89,3 +89,19 @@ def test_headers_stay_under_the_limit_for_the_longest_names() -> None:
 def test_headers_above_the_limit_are_refused() -> None:
     with pytest.raises(SettingsError, match="allowed: 4096"):
         response_headers(Record.produced("x" * 2100, "1"))
+
+
+def test_headers_are_read_as_they_are_written() -> None:
+    told = read_response_headers(
+        RECORD.to_json(), 'label=(start end), watermark="gumbel", key="2026-11", policy="cn-1"'
+    )
+    assert told is not None and (told.label, told.watermark, told.key) == (("start", "end"), "gumbel", "2026-11")
+    told = read_response_headers(RECORD.to_json(), 'skipped="off", watermark="gumbel", key="k", policy="cn-1"')
+    assert told is not None and (told.label, told.watermark) == ((), "gumbel")
+    told = read_response_headers(RECORD.to_json(), 'skipped="off", policy="watermark=x"')
+    assert told is not None and (told.label, told.watermark, told.key) == ((), None, None)
+
+
+@pytest.mark.parametrize("line", ["", "label=(start)\t", 'label=(start), policy="中"', "label=(start)\udc80"])
+def test_a_line_that_is_none_of_ours_is_not_read(line: str) -> None:
+    assert read_response_headers(RECORD.to_json(), line) is None

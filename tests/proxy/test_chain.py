@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,8 @@ from click.testing import CliRunner
 
 from llm_label.audit.entry import disposition
 from llm_label.cli.audit import audit
-from llm_label.labels.deferring import Deferring
-from llm_label.labels.labeler import Labels, label
 from llm_label.labels.wording import elements
 from llm_label.metadata.aigc import Record
-from llm_label.metadata.headers import read_response_headers
 from tests.proxy.keeping import Keeper
 from tests.proxy.running import Handler, Running, proxy, stream, web, whole
 from tests.proxy.test_retrieval import CLIENTS, bodies, call
@@ -398,42 +394,3 @@ def test_stored_answers_are_retrieved_through_both(tmp_path: Path, streamed: boo
         (entry,) = second.entries()
     assert stored == first and again["x-aigc"] == headers["x-aigc"]
     assert disposition(entry) == ("skipped", "labelled")
-
-
-# The labeler of it, alone.
-
-LABELS = Labels(("start", "middle", "end"), {"zh": "AI生成", "en": "AI-generated"}, "zh", middle_after=10)
-
-
-@pytest.mark.parametrize(
-    "positions", [c for n in (1, 2, 3) for c in itertools.combinations(("start", "middle", "end"), n)]
-)
-@pytest.mark.parametrize("words", ["AI生成", OWN, "AI生成 · Written by AI, generated for you"])
-def test_a_labelled_text_passes_however_it_is_cut(positions: tuple[str, ...], words: str) -> None:
-    came = label(TEXT, Labels(positions, {"zh": words}, "zh", middle_after=10))
-    for step in (1, 2, 7, len(came)):
-        labeler = Deferring(LABELS)
-        out = "".join(labeler.feed(came[at : at + step]) for at in range(0, len(came), step)) + labeler.finish()
-        assert (out, labeler.present, labeler.applied, labeler.due) == (came, True, (), False)
-
-
-@pytest.mark.parametrize(
-    "text", [TEXT, "人工智能生成内容的标识办法，今年九月开始施行了。", "a\nAI生成的内容\nb", "```\nx = 1"]
-)
-def test_a_text_without_a_label_gets_one_however_it_is_cut(text: str) -> None:
-    if elements(text):
-        text += "\n下一行"
-    expected = label(text, Labels(("end",), LABELS.texts, "zh"))
-    for step in (1, 2, 7, len(text)):
-        labeler = Deferring(LABELS)
-        out = "".join(labeler.feed(text[at : at + step]) for at in range(0, len(text), step)) + labeler.finish()
-        assert (out, labeler.applied) == (expected, ("end",))
-
-
-def test_headers_are_read_as_they_are_written() -> None:
-    told = read_response_headers(RECORD, 'label=(start end), watermark="gumbel", key="2026-11", policy="cn-1"')
-    assert told is not None and (told.label, told.watermark, told.key) == (("start", "end"), "gumbel", "2026-11")
-    told = read_response_headers(RECORD, 'skipped="off", watermark="gumbel", key="k", policy="cn-1"')
-    assert told is not None and (told.label, told.watermark) == ((), "gumbel")
-    told = read_response_headers(RECORD, 'skipped="off", policy="watermark=x"')
-    assert told is not None and (told.label, told.watermark, told.key) == ((), None, None)

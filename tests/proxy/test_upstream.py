@@ -137,7 +137,7 @@ def test_what_is_no_http_is_malformed(tmp_path: Path, garbage: bytes) -> None:
     assert (entry.result, len(asked)) == ("upstream_malformed", 1)
 
 
-@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("name", ["chat", "messages"])
 def test_a_dripping_upstream_is_followed_and_a_silent_one_given_up(tmp_path: Path, name: str) -> None:
     """The time limit counts silence, not length: a byte every 50 ms outlives a limit of 400 ms."""
     api = APIS[name]
@@ -234,15 +234,40 @@ def test_a_malformed_frame_passes_where_the_operator_wrote_open(tmp_path: Path, 
     )
 
 
-@pytest.mark.parametrize(
-    "event", [GARBAGE["no JSON"], b'data: {"error": {"message": "overloaded", "code": "busy"}}\n\n']
-)
-def test_the_openai_client_raises_on_what_breaks_a_stream(tmp_path: Path, event: bytes) -> None:
-    with proxy(tmp_path, stream([*STREAM[:2], event])) as up:
-        with client(up.url) as chat, pytest.raises(openai.APIError) as caught:
-            list(chat.create(model="m", messages=[], stream=True))
+BROKEN = {
+    "malformed": (GARBAGE["no JSON"], "upstream_malformed"),
+    "cut off": (b"", "truncated"),
+    "its own error": (
+        b'data: {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}\n\n',
+        "upstream_error",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("name", APIS)
+def test_the_real_client_raises_on_what_breaks_a_stream(tmp_path: Path, name: str, case: str) -> None:
+    api, (event, result) = APIS[name], BROKEN[case]
+    if name == "messages" and case == "its own error":
+        event = b"event: error\n" + event
+    with proxy(tmp_path, stream([*api.events[: api.first_text], event])) as up:
+        sdk, error = _sdk(name, up.url)
+        with sdk, pytest.raises(error):
+            for _ in _asked(sdk, name, json.loads(api.ask)):
+                pass
         (entry,) = up.entries()
-    assert entry.result in str([caught.value.code, "upstream_error" if caught.value.code == "busy" else ""])
+    assert (entry.result, entry.label_applied) == (result, "start")
+
+
+def _sdk(name: str, url: str) -> tuple[Any, type[Exception]]:
+    if name != "messages":
+        return openai.OpenAI(base_url=url + "/v1", api_key="k", max_retries=0, timeout=20), openai.APIError
+    anthropic = pytest.importorskip("anthropic", reason="the anthropic client is not installed")
+    return anthropic.Anthropic(base_url=url, api_key="k", max_retries=0, timeout=20), anthropic.APIError
+
+
+def _asked(sdk: Any, name: str, body: dict[str, Any]) -> Any:
+    return (sdk.chat.completions if name == "chat" else getattr(sdk, name)).create(**body)
 
 
 def test_events_without_data_never_reach_clients_that_would_die_of_them(tmp_path: Path) -> None:

@@ -13,6 +13,10 @@ import brotli
 import pytest
 from backports import zstd
 
+from llm_label.proxy import sse
+from llm_label.proxy.marking import Marking
+from llm_label.proxy.surfaces import chat, completions, messages, responses
+from tests.proxy import marking
 from tests.proxy.running import proxy, stream, web, whole
 from tests.proxy.test_app import MESSAGES, REPLY, STREAM, chunk
 from tests.proxy.wire import (
@@ -379,3 +383,32 @@ def test_an_unmarked_stream_that_breaks_off_ends_in_an_error_too(tmp_path: Path)
     ):
         body = dechunked(one.post(ASK, CLOSE).rest())
     assert body.startswith(b"".join(STREAM[:2])) and b"\n\n" in body and b'"code":"upstream_truncated"' in body
+
+
+SURFACES: dict[str, Any] = {"chat": chat, "completions": completions, "responses": responses, "messages": messages}
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_very_many_events_and_enormous_ones_take_linear_time(name: str) -> None:
+    """In packets that hold hundreds of events, and in packets of which an event needs hundreds."""
+    api = APIS[name]
+    answer = marking.answer(marking.policy(positions=("start", "end")), surface=SURFACES[name])
+    through = Marking(answer, untouched=False, fail_open=False)
+    lead, text = b"".join(api.events[: api.first_text - 1]), api.events[api.first_text - 1]
+    big = text.replace("四月".encode(), b"x" * 5_000_000).replace(b"\\u56db\\u6708", b"x" * 5_000_000)
+    began = time.process_time()
+    size = len(through.feed(lead)) + sum(len(through.feed(text * 500)) for _ in range(80))
+    size += sum(len(through.feed(big[at : at + 1400])) for at in range(0, len(big), 1400))
+    size += len(through.feed(b"".join(api.events[api.first_text :])) + through.end())
+    assert through.broke is None and size > 40_000 * len(text) + 5_000_000
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+def test_an_event_without_end_is_malformed(fail_open: bool) -> None:
+    through = Marking(marking.answer(marking.policy()), untouched=False, fail_open=fail_open)
+    through._parser = sse.Parser(max_event=1000)
+    pieces = [b"".join(STREAM[:2]), b"data: ", *[b"x" * 300] * 9]
+    out = b"".join(through.feed(piece) for piece in pieces)
+    assert (through.broke is None) == fail_open and (through.opened is not None) == fail_open
+    assert out.endswith(b"data: " + b"x" * 2700) == fail_open

@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec, tokenizer_digest
+from llm_label.watermark.schemes.bernoulli import Bernoulli
+from llm_label.watermark.schemes.dual_gumbel import DualGumbel
 from llm_label.watermark.schemes.gumbel import Gumbel
 
 VOCABULARY = ["the", "a", *(f"w{n:03d}" for n in range(400))]
@@ -48,8 +50,23 @@ def _candidates(path: Path, han: bool) -> tuple[Tokenizer, list[int]]:
     return tokenizer, list(islice(numbers, 400))
 
 
+def biased_ids(key: Key, candidates: list[int], length: int, seed: int) -> list[int]:
+    """Draw tokens [length] from the candidates, green ones e^delta times as often."""
+    rules, rng = key.spec.rules, random.Random(seed)
+    assert isinstance(rules, Bernoulli)
+    tokens = np.array(candidates, dtype=np.int64)
+    ids = rng.choices(candidates, k=rules.context_width)
+    while len(ids) < length:
+        word = prf.words(key.scheme_key(), np.array([ids[-rules.context_width :]]), tokens)
+        ids.append(rng.choices(candidates, weights=np.exp(rules.delta * rules.green(word)).tolist())[0])
+    return ids
+
+
 def marked_ids(key: Key, candidates: list[int], length: int, seed: int) -> list[int]:
     """Draw tokens [length] uniformly from the candidates, each by the keyed race, as a server would."""
+    rules = key.spec.rules
+    if isinstance(rules, Bernoulli):
+        return biased_ids(key, candidates, length, seed)
     rng = random.Random(seed)
     tokens = np.array(candidates, dtype=np.int64)
     width = key.spec.context_width
@@ -61,7 +78,9 @@ def marked_ids(key: Key, candidates: list[int], length: int, seed: int) -> list[
             ids.append(rng.choice(candidates))
             continue
         seen.add(context)
-        word = prf.words(key.scheme_key(), np.array([context], dtype=np.int64), tokens)
+        both = rules.keys(key.scheme_key()) if isinstance(rules, DualGumbel) else (key.scheme_key(),) * 2
+        routed = isinstance(rules, DualGumbel) and rng.random() < rules.alpha
+        word = prf.words(both[routed], np.array([context], dtype=np.int64), tokens)
         ids.append(int(tokens[np.argmin(Gumbel().races(word))]))
     return ids
 

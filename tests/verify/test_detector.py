@@ -63,6 +63,30 @@ def test_every_try_of_every_key_is_paid_for(toy: Path) -> None:
     assert several.log10_p == pytest.approx(alone.log10_p + math.log10(3))
 
 
+SCHEMES = ("gumbel", "dual_gumbel", "bernoulli")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_ring_of_several_schemes_finds_the_right_one_and_pays_for_all(toy: Path, scheme: str) -> None:
+    keys = [key_for(toy, name, scheme=name) for name in SCHEMES]
+    right = keys[SCHEMES.index(scheme)]
+    tests = watermarks(detector(*keys).detect(marked_text(right, 200)))
+    assert [(test.key, test.scheme) for test in tests] == [(name, name) for name in SCHEMES]
+    assert {test.key: test.decision for test in tests} == {
+        name: "marked" if name == scheme else "not_shown" for name in SCHEMES
+    }
+    alone = watermarks(detector(right).detect(marked_text(right, 200)))[0]
+    found = tests[SCHEMES.index(scheme)]
+    assert (alone.tests, found.tests) == (1, 3)
+    assert found.log10_p == pytest.approx(alone.log10_p + math.log10(3))
+
+
+def test_too_little_text_is_judged_by_the_power_of_each_scheme(toy: Path) -> None:
+    """Sixty tokens are enough to miss a lottery, and not enough to miss a coin."""
+    tests = watermarks(detector(*(key_for(toy, name, scheme=name) for name in SCHEMES)).detect(plain_text(64, 3)))
+    assert [test.decision for test in tests] == ["not_shown", "not_shown", "insufficient"]
+
+
 def test_p_values_are_never_above_one(toy: Path) -> None:
     keys = [key_for(toy, f"k{n}") for n in range(30)]
     for test in watermarks(detector(*keys).detect(PLAIN)):

@@ -39,6 +39,25 @@ def test_a_ring_survives_writing_and_reading() -> None:
     assert Keyring((KEY,)).with_key(RING.keys[1]) == RING
 
 
+def test_a_ring_of_several_schemes_keeps_their_parameters_also_for_auditors() -> None:
+    keys = (
+        KEY,
+        Key.new("two", ROOT, Spec(scheme="dual_gumbel", parameters=(("alpha", 0.3),))),
+        Key.new("coin", ROOT, Spec(scheme="bernoulli", parameters=(("gamma", 0.25),))),
+    )
+    ring = Keyring(keys)
+    entries = json.loads(ring.dumps())["keys"]
+    assert [entry["spec"].get("parameters") for entry in entries] == [
+        None,
+        {"alpha": 0.3},
+        {"gamma": 0.25, "delta": 2.0},
+    ]
+    assert Keyring.parse(ring.dumps()) == ring
+    auditors = Keyring(tuple(key.for_auditor() for key in keys))
+    assert [key.spec for key in Keyring.parse(auditors.dumps()).keys] == [key.spec for key in keys]
+    assert copy.deepcopy(keys[1].spec) == keys[1].spec == pickle.loads(pickle.dumps(keys[1].spec))
+
+
 def test_the_scheme_key_is_hkdf_sha256_of_the_root() -> None:
     """RFC 5869 by hand: the second way."""
     extracted = hmac.digest(bytes(32), ROOT, "sha256")
@@ -136,6 +155,13 @@ def test_an_unknown_id_is_answered_with_the_known_ones() -> None:
         (edited(spec={"version": True}), "version is 1 in this release of llm-label, not True"),
         (edited(spec={"tokenizer": ROOT.hex()}), "tokenizer (not shown) is not a digest"),
         (edited(spec={"widht": 4}), "unknown field 'widht'"),
+        (edited(spec={"parameters": 5}), '"parameters" is not an object'),
+        (edited(spec={"parameters": {"alpha": 0.1}}), "scheme 'gumbel' has no parameter 'alpha'; known: none"),
+        (edited(spec={"parameters": {ROOT.hex(): 0.1}}), "has no parameter (not shown)"),
+        (edited(spec={"scheme": "dual_gumbel"}), "lacks the parameter 'alpha' of scheme 'dual_gumbel'"),
+        (edited(spec={"scheme": "dual_gumbel", "parameters": {"alpha": 2}}), "alpha is a number from 0 to 1, not 2"),
+        (edited(spec={"scheme": "bernoulli", "parameters": {"gamma": 0.5}}), "lacks the parameter 'delta'"),
+        (edited(spec={"scheme": "bernoulli", "parameters": {"delta": ROOT.hex()}}), "not (not shown)"),
         (edited(**{ROOT.hex(): 1}), "unknown field (not shown)"),
     ],
 )
@@ -155,13 +181,13 @@ LEAVES = (
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from([*SECRETS, "\ud800", "gumbel"])
+    | st.sampled_from([*SECRETS, "\ud800", "gumbel", "bernoulli"])
 )
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(SECRETS), inner), max_leaves=6
 )
 NAMES = st.sampled_from(
-    ["id", "origin", "created", "secret", "spec", "scheme", "version", "prf", "variety", "tokenizer"]
+    ["id", "origin", "created", "secret", "spec", "scheme", "version", "prf", "variety", "tokenizer", "parameters"]
 )
 
 

@@ -64,3 +64,38 @@ def test_one_key_on_many_texts_keeps_the_rate_as_well() -> None:
     found = np.array([scan(plain(rng), key).log10_p for _ in range(TEXTS)])
     for level in LEVELS:
         assert (found <= np.log10(level)).sum() <= stats.binom.isf(1e-6, TEXTS, level)
+
+
+@pytest.mark.parametrize("text", [plain, periodic, templated, two_letters])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec(scheme="dual_gumbel"),
+        Spec(scheme="dual_gumbel", parameters=(("alpha", 0.4),), variety="none"),
+        Spec(scheme="bernoulli"),
+        Spec(scheme="bernoulli", parameters=(("gamma", 0.25),), variety="none"),
+    ],
+    ids=lambda spec: f"{spec.scheme}-{spec.parameters[0][1]}",
+)
+def test_the_rate_holds_for_every_scheme(text: Callable[[np.random.Generator], np.ndarray], spec: Spec) -> None:
+    rng = np.random.default_rng(20260902)
+    found = np.array([scan(text(rng), Key.new("null", rng.bytes(32), spec)).log10_p for _ in range(TEXTS // 2)])
+    for level in LEVELS:
+        assert (found <= np.log10(level)).sum() <= stats.binom.isf(1e-6, TEXTS // 2, level)
+    # counts are whole and their tails include ties, so a level is not used up; but it is not far from it
+    assert (found <= np.log10(0.5)).sum() >= stats.binom.ppf(1e-6, TEXTS // 2, 0.25)
+
+
+def counting_repeats(ids: np.ndarray, key: Key) -> float:
+    """Score as if every position carried fresh randomness: the mistake."""
+    rules = key.spec.rules
+    contexts = np.lib.stride_tricks.sliding_window_view(ids, 4)[:-1]
+    scores = rules.token_scores(key.scheme_key(), contexts, ids[4:])
+    return rules.log10_tail(len(scores), float(scores.sum()))
+
+
+@pytest.mark.parametrize("scheme", ["gumbel", "dual_gumbel", "bernoulli"])
+def test_counting_repeats_would_break_the_rate(scheme: str) -> None:
+    rng = np.random.default_rng(3)
+    found = [counting_repeats(periodic(rng), Key.new("n", rng.bytes(32), Spec(scheme=scheme))) for _ in range(300)]
+    assert (np.array(found) <= np.log10(0.01)).sum() > 10 * 300 * 0.01

@@ -97,3 +97,17 @@ def test_uniforms_lie_strictly_inside_zero_and_one() -> None:
 def test_keys_beyond_64_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="64 bits"):
         prf.words(2**64, np.zeros((1, 4), dtype=np.int64), np.zeros(1, dtype=np.int64))
+
+
+def test_a_key_of_its_own_for_each_gives_the_words_of_each_key() -> None:
+    rng = np.random.default_rng(8)
+    n = prf.CHUNK + 50
+    keys = rng.integers(0, 2**64, n, dtype=np.uint64)
+    contexts, tokens = rng.integers(-1, 2**31, (n, 5)), rng.integers(0, 2**31, n)
+    found = prf.words(keys, contexts, tokens)
+    for k in (0, 1, 777, prf.CHUNK - 1, prf.CHUNK, n - 1):
+        assert found[k] == prf.words(int(keys[k]), contexts[k : k + 1], tokens[k : k + 1])[0]
+    one = prf.words(keys[:9], contexts[:1], tokens[:1])
+    assert one.tolist() == [int(prf.words(int(key), contexts[:1], tokens[:1])[0]) for key in keys[:9]]
+    with pytest.raises(ValueError, match="64 bits"):
+        prf.words(keys.astype(np.int64), contexts, tokens)

@@ -6,7 +6,7 @@ from typing import Any
 
 from llm_label.errors import SettingsError
 
-__all__ = ["EMBEDDED", "GumbelWatermarkingConfig", "LocalUpstream", "checkpoint", "use_keyring", "watermarking_config"]
+__all__ = ["EMBEDDED", "KeyedWatermarkingConfig", "LocalUpstream", "checkpoint", "use_keyring", "watermarking_config"]
 
 EMBEDDED = Path(__file__).parent / "model"
 

@@ -7,6 +7,7 @@ are Exp(1) each, so over n distinct contexts the sum is Gamma(n, 1). (u has 24 b
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,28 @@ from llm_label.watermark import prf, tails
 __all__ = ["Gumbel"]
 
 Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
+
+# Mean score of a marked token in prose sampled with a little over 1 nat a token; 1.0 without a mark.
+PLAUSIBLE_MEAN = 2.0
 
 
 @dataclass(frozen=True)
 class Gumbel:
-    """Hold the scheme's name, version and PRF; a change of arithmetic is a new version."""
+    """The scheme without parameters; a change of arithmetic is a new version."""
 
-    name: str = "gumbel"
-    version: int = 1
-    prf: str = prf.PRF
-    context_width: int = 4
+    name: ClassVar[str] = "gumbel"
+    version: ClassVar[int] = 1
+    prf: ClassVar[str] = prf.PRF
+    context_width: ClassVar[int] = 4
+    key_bytes: ClassVar[int] = 8
+    vllm: ClassVar[str | None] = "gumbel"
+    distorts: ClassVar[bool] = False
+    once_per: ClassVar[Literal["context"]] = "context"
+
+    def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
+        """Score tokens [n] after contexts [n, 4]."""
+        return self.scores(prf.words(key, contexts, tokens))
 
     def scores(self, word: npt.NDArray[np.uint32]) -> Floats:
         """Score words [n] of tokens that came: −ln(1 − u), in float64."""
@@ -46,3 +59,7 @@ class Gumbel:
     def log10_tail(self, n: int, score: float) -> float:
         """Return log10 P(Gamma(n, 1) ≥ score)."""
         return tails.gamma_log10_sf(n, score)
+
+    def plausible(self, n: int) -> float:
+        """Return the score to expect of n marked tokens of ordinary prose."""
+        return PLAUSIBLE_MEAN * n
