@@ -31,6 +31,7 @@ from llm_label.proxy.surfaces import chat, completions, messages, responses
 from llm_label.proxy.surfaces.reading import error_body
 from llm_label.proxy.surfaces.surface import Surface
 from llm_label.proxy.upstream import DECODED, Headers, Upstream, UpstreamRequest, forwarded
+from llm_label.proxy.writer import Gone, Writer
 from llm_label.settings import Settings
 from llm_label.watermark.keyring import Key
 
@@ -117,6 +118,8 @@ class Proxy:
             return await page(request)
         if DATA_ROUTES.fullmatch(name) or (request.path in COUNTED and request.method == "POST"):
             return await self._pass(request)
+        if _is_preflight(request):
+            return await self._pass(request, Caller())  # browsers send no key with it
         with self._counting_refusals():
             if kept := KEPT_ROUTES.fullmatch(name):
                 await self._entry_of(kept[1], self._clients.caller(request.headers))
@@ -198,11 +201,11 @@ class Proxy:
             self._row.refused(error.status)
             raise
 
-    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _pass(self, request: web.BaseRequest, caller: Caller | None = None) -> web.StreamResponse:
         """Relay a route without generated text, in pieces as they come."""
         server = self._settings.server
         with self._counting_refusals():
-            caller = self._clients.caller(request.headers)
+            caller = caller or self._clients.caller(request.headers)
             raw = await body_of(request, server.max_body)
             if surface := COUNTED.get(request.path):
                 _, raw = _understand(raw, surface, server.max_depth, self._policy, caller)
@@ -214,9 +217,15 @@ class Proxy:
             if length.isdecimal() and not response.header("content-encoding"):
                 answer.content_length = int(length)
             await answer.prepare(request)
-            async for chunk in response.chunks:
-                await answer.write(chunk)
-            await answer.write_eof()
+            client = Writer(request, answer, 0)
+            try:
+                async for chunk in response.chunks:
+                    await client.write(chunk)
+                    if client.gone:
+                        raise Gone("the client has left")
+                await client.finish()
+            finally:
+                client.end()
         finally:
             response.close()
         return answer
@@ -224,6 +233,14 @@ class Proxy:
 
 def _sent_on(request: web.BaseRequest, caller: Caller) -> Headers:
     return [(name, value) for name, value in request.headers.items() if name.lower() not in caller.withheld]
+
+
+def _is_preflight(request: web.BaseRequest) -> bool:
+    """Say whether a browser asks the upstream what scripts may do on a route that is served (Fetch, CORS)."""
+    method = request.headers.get("Access-Control-Request-Method", "")
+    if request.method != "OPTIONS" or not method:
+        return False
+    return request.path in {*SURFACES, *COUNTED} or bool(DATA_ROUTES.fullmatch(f"{method} {request.path}"))
 
 
 def _not_served(request: web.BaseRequest, name: str) -> ClientError:
@@ -252,6 +269,6 @@ def _error(request: web.BaseRequest, error: LabelError) -> web.Response:
     """Answer with an error in the shape that clients of this route raise on."""
     surface = SURFACES.get(request.path) or COUNTED.get(request.path)
     body = surface.error_body(error) if surface else error_body(error)
-    # RFC 9110 15.5.2: a 401 says how to identify oneself.
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    # RFC 9110 15.5.2 and 15.5.6: how to identify oneself, what else the route takes.
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": "POST"}}.get(error.status)
     return web.json_response(body, status=error.status, headers=headers)

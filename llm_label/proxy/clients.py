@@ -29,7 +29,7 @@ TRAFFIC = ("human", "machine")
 
 # RFC 9651 3.2: a dictionary, of which tokens and inner lists of tokens are all that is needed here.
 _TOKEN = r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*"
-_MEMBER = re.compile(rf"(traffic|label|language)=(?:({_TOKEN})|\( *({_TOKEN}(?: +{_TOKEN})*)? *\))")
+_MEMBER = re.compile(rf"(traffic|label|language)=(?:({_TOKEN})|\( *(?:({_TOKEN}(?: +{_TOKEN})*) *)?\))")
 
 
 @dataclass(frozen=True)

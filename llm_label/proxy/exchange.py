@@ -61,6 +61,7 @@ class Exchange:
         self._stopping = False
         self._left: Outcome | None = None  # what had happened when the client left
         self._over = False  # it left behind the end of the answer
+        self._foretold: Result | None = None  # what is on disk already, if the client takes the answer
         self.first_byte: float | None = None  # monotonic seconds, when the first byte of the body left
 
     def _plan(self, plan: Plan) -> None:
@@ -111,7 +112,6 @@ class Exchange:
         try:
             response = await upstream.send(self._outgoing(request, raw))
             try:
-                await log.ensure(self.entry)
                 return await self._relay(request, response)
             finally:
                 response.close()
@@ -164,6 +164,7 @@ class Exchange:
         self.entry.status, self.entry.label_skipped = response.status, Skipped.ERROR.value
         self.entry.note = f"the upstream answered {response.status}"
         self._result = "upstream_error"
+        await self._log.ensure(self.entry)
         return await _send(request, response.status, forwarded(response.headers, REPLACED), body)
 
     async def _whole(
@@ -175,12 +176,24 @@ class Exchange:
         body = await asyncio.to_thread(work, body) if len(body) > LONG else work(body)
         if self._left:
             raise Gone("the client has left")
-        self._identify()
         self.entry.status = response.status
+        await self._foretell()
         self.first_byte = time.monotonic()
         answer = await _send(request, response.status, headers, body)
         self._ended()
         return answer
+
+    async def _foretell(self) -> None:
+        """Have on disk what will be true once the client has a whole answer: then nothing is left to be written."""
+        if not self.job.again and not self.marking.opened:
+            self._fill("upstream_error" if self.answer.failed else "complete")
+            self._foretold = self.entry.result
+            self._log.put(self.entry)
+        try:
+            await self._log.ensure(self.entry)
+        except MarkError:
+            self.entry.status = self._foretold = None
+            raise
 
     async def _stream(
         self, request: web.BaseRequest, response: UpstreamResponse, headers: Headers
@@ -190,6 +203,7 @@ class Exchange:
         headers += [(k, v) for k, v in (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
                     if k.lower() not in names]  # fmt: skip
         answer = web.StreamResponse(status=response.status, headers=headers)
+        await self._log.ensure(self.entry)
         if not self._left:
             self.entry.status = response.status
             await answer.prepare(request)
@@ -296,26 +310,30 @@ class Exchange:
         return error
 
     def _close(self, log: Log) -> None:
-        outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
-        told = self._left or outcome
-        served = entry.status is not None and entry.status < 400
         if self._over:
             self._ended()
         elif self._left:
             self._result = "client_gone"
-        entry.result, entry.closed = self._result or "failed", time.time()
+        self._fill(self._result or "failed")
+        if self.job.again:
+            if first := retold(log.get(self.entry.content_id) or self.job.again, self.entry):
+                log.put(first)
+        elif self.entry.result != self._foretold:
+            log.put(self.entry)
+
+    def _fill(self, result: Result) -> None:
+        """Put into the entry what really happened so far."""
+        outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
+        told = self._left or outcome
+        entry.result, entry.closed = result, time.time()
         entry.upstream_id = outcome.upstream_id or entry.upstream_id
         entry.choices, entry.finish_reasons = outcome.choices, " ".join(outcome.finish_reasons)
-        refused = self._result == "upstream_error" and not outcome.choices
+        refused = result == "upstream_error" and not outcome.choices
         entry.label_skipped = entry.label_skipped or (Skipped.ERROR.value if refused else told.label_skipped)
-        if served:
-            entry.label_applied, entry.labelled = " ".join(told.label_applied), told.labelled
-            entry.watermark_applied = watermark["key"]
+        served = entry.status is not None and entry.status < 400
+        entry.label_applied, entry.labelled = (" ".join(told.label_applied), told.labelled) if served else ("", 0)
+        entry.watermark_applied = watermark["key"] if served else None
         entry.watermark_skipped = watermark["skipped"]
-        if not self.job.again:
-            log.put(entry)
-        elif first := retold(log.get(entry.content_id) or self.job.again, entry):
-            log.put(first)
 
 
 def _stopping() -> LabelError:

@@ -41,7 +41,13 @@ def loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError:
         if b"\\u" not in raw:
             raise
-        return json.loads(raw.decode())  # as text: of bytes it would guess the encoding
+        # As text: of bytes it would guess the encoding.
+        return json.loads(raw.decode(), parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    """Refuse `NaN` and `Infinity`, which Python reads and JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def dumps(value: object) -> bytes:
@@ -97,6 +103,7 @@ class Editor:
         span = self._walk(parent)
         if span is None:
             return
+        names = frozenset(names)  # as many as a client likes
         at = _skip_space(self.raw, span[0] + 1)  # past the brace
         kept_end: int | None = None
         for name, (_, end) in _members(self.raw, span[0]):
@@ -127,6 +134,7 @@ class Editor:
 
     def drop(self, path: Path, indices: Collection[int]) -> None:
         """Take items out of the list at `path`, each with one comma. Items that stay may be edited as well."""
+        indices = frozenset(indices)
         span = self._walk(path)
         spans = [span for _, span in _items(self.raw, span[0])] if span else []
         kept = next((i for i in range(len(spans)) if i not in indices), len(spans))

@@ -67,11 +67,12 @@ class Parser:
             self._buffer += chunk
             buffer = self._buffer
         if self._start:
-            if len(buffer) < 3 and BOM.startswith(buffer):
+            while buffer.startswith(BOM):  # were one left, a client would take it off and read what we did not
+                buffer = buffer[len(BOM) :]
+            if BOM.startswith(buffer):
                 self._keep(buffer, 0)
                 return []
             self._start = False
-            buffer = buffer.removeprefix(BOM)
         events: list[Event] = []
         at = 0
         if self._swallow_lf and buffer:

@@ -2,8 +2,10 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import openai
 import pytest
+from aiohttp import web
 
 from tests.proxy import running
 from tests.proxy.running import proxy, stream, whole
@@ -302,3 +305,23 @@ def test_health_and_readiness(tmp_path: Path) -> None:
         assert post(up.url, b"", "/readyz", "GET")[0] == 200
         up.parts.proxy.drain()
         assert post(up.url, b"", "/readyz", "GET")[0] == 503
+
+
+def test_a_browsers_preflight_goes_to_the_upstream_without_a_key(tmp_path: Path) -> None:
+    async def reply(request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"})
+
+    digest = hashlib.sha256(b"x" * 40).hexdigest()
+    with proxy(tmp_path, reply, clients=[{"name": "web", "key_sha256": digest}]) as up:
+        ask = urllib.request.Request(up.url + "/v1/chat/completions", method="OPTIONS")
+        ask.add_header("Origin", "http://example.com")
+        ask.add_header("Access-Control-Request-Method", "POST")
+        with urllib.request.urlopen(ask) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert [asked["method"] for asked in up.fake.asked] == ["OPTIONS"]
+
+
+def test_a_wrong_method_says_which_one_is_right(tmp_path: Path) -> None:
+    with proxy(tmp_path, whole(b"{}")) as up, pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(up.url + "/v1/messages", method="PUT"))
+    assert refused.value.status == 405 and refused.value.headers["Allow"] == "POST"

@@ -302,3 +302,28 @@ def test_history_is_cleaned_in_place() -> None:
     raw = b'{ "messages": [{"role":"assistant","content":"AI\xe7\x94\x9f\xe6\x88\x90\\n\\n\xe6\x98\xa5"},{"role":"assistant","content":[{"type":"text","text":"x\\n\\nAI\xe7\x94\x9f\xe6\x88\x90"},3]},{"role":"user","content":"AI\xe7\x94\x9f\xe6\x88\x90\\n\\nx"}], "top_p": 1.0 }'
     cleaned = chat.clean(raw, json.loads(raw), {L})
     assert cleaned == raw.replace("AI生成\\n\\n春".encode(), "春".encode()).replace('x\\n\\nAI生成"}'.encode(), b'x"}')
+
+
+def test_citations_keep_their_words_behind_a_start_label() -> None:
+    text = "Spring is cold [1]. It rains."
+    at = text.index("cold")
+    cited = [
+        {"type": "url_citation", "url_citation": {"start_index": at, "end_index": at + 4, "url": "u", "title": "t"}}
+    ]
+    policy = marking.policy(positions=("start", "end"))
+    message = {"role": "assistant", "content": text, "annotations": cited}
+    body = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    out = json.loads(marking.answer(policy).whole(json.dumps(body).encode()))["choices"][0]["message"]
+    where = out["annotations"][0]["url_citation"]
+    assert out["content"][where["start_index"] : where["end_index"]] == "cold"
+
+    deltas = [{"role": "assistant", "content": text[:20]}, {"content": text[20:], "annotations": cited}, {}]
+    frames = [
+        {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}]}
+        for delta in deltas
+    ]
+    stream = b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames) + b"data: [DONE]\n\n"
+    chunks = bodies(marking.stream([stream], policy))
+    shown = "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"])
+    moved = [a for chunk in chunks for c in chunk["choices"] for a in c["delta"].get("annotations") or []]
+    assert shown[moved[0]["url_citation"]["start_index"] :].startswith("cold")

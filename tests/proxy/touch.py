@@ -69,6 +69,7 @@ def assert_same_but_marks(before: bytes, after: bytes, known: Collection[str]) -
     """The same for whole answers."""
     old, new = read(before), read(after)
     new.pop(OWN, None)
+    assert _take_citations(new) == _take_citations(old)
     old_texts, new_texts = _take_texts(old), _take_texts(new)
     assert json.dumps(new) == json.dumps(old)
     assert [strip(text, known) for text in new_texts] == old_texts
@@ -80,6 +81,7 @@ def _bare(data: bytes) -> str:
         return "[DONE]"
     body = read(data)
     body.pop(OWN, None)
+    _take_citations(body)
     for choice in body.get("choices") or []:
         if isinstance(choice.get("message"), dict):
             choice["message"].pop("content", None)
@@ -119,3 +121,16 @@ def _take_texts(body: Any) -> list[str]:
             text = message.pop("content", None) or ""
         taken.append(text)
     return taken
+
+
+def _take_citations(body: Any) -> list[str]:
+    """Return the words that annotations cite, and take away the places where they stand: labels move them."""
+    cited = []
+    for choice in body.get("choices") or []:
+        message = choice.get("message") or choice.get("delta") or {}
+        for annotation in message.get("annotations") or []:
+            where = annotation.get("url_citation") or annotation
+            start, end = where.pop("start_index", None), where.pop("end_index", None)
+            if start is not None and end is not None:
+                cited.append(_plain(message.get("content"))[int(start) : int(end)])
+    return cited

@@ -79,6 +79,8 @@ class Answer(Choices):
         state.note(delta)
         if choice.get("message"):
             self._repeated(editor, at, choice["message"], state)
+        if delta.get("annotations"):
+            state.cite(editor, ("choices", at, "delta", "annotations"), delta["annotations"])
         return edit
 
     def _repeated(self, editor: Editor, at: int, message: Mapping[str, Any], state: Choice) -> None:
@@ -88,6 +90,12 @@ class Answer(Choices):
         state.note(message)
         if not state.text:
             state.shown = repeated.applied
+
+    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
+        delta = _delta(choice)
+        if choice.get("message"):
+            answered(choice["message"].get("content"), ())
+        return [text for _, text in answered(delta.get("content"), ())]
 
     def _alone(self, choice: Mapping[str, Any]) -> Any:
         delta = choice.get("delta")
@@ -104,6 +112,8 @@ def _label_message(editor: Editor, at: int, message: Mapping[str, Any], state: C
         new = state.feed(text) + (state.close() if k == len(parts) else "")
         if new != text:
             editor.set(where, new, text)
+    if message.get("annotations"):
+        state.cite(editor, ("choices", at, "message", "annotations"), message["annotations"])
 
 
 def _delta(choice: Mapping[str, Any]) -> Mapping[str, Any]:

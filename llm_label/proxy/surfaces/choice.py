@@ -9,6 +9,7 @@ from llm_label.labels.wording import POSITIONS
 from llm_label.policy import Plan, Skipped
 from llm_label.proxy.jsonspan import Editor, Path
 from llm_label.proxy.notice import Outcome
+from llm_label.proxy.surfaces.citations import label_spans, moved
 from llm_label.proxy.surfaces.reading import malformed
 
 __all__ = ["Choice", "Delta", "answered", "calls", "outcome", "reason", "texts"]
@@ -28,6 +29,7 @@ class Choice:
     refusal: bool = False
     shown: tuple[str, ...] = ()  # labels of a whole message that came instead of deltas
     _behind: bool = False  # the end label was written, and no text behind it yet
+    _goes: list[str] = field(default_factory=list)  # what went out of it, for citations of its characters
 
     @property
     def applied(self) -> tuple[str, ...]:
@@ -40,13 +42,20 @@ class Choice:
         if self.labeler is None:
             return text
         if not self.closed:
-            return self.labeler.feed(text)
-        if not (blank or self.labeler.applied or self.labeler.present):
-            raise malformed("text after its finish_reason")
+            out = self.labeler.feed(text)
+            self._goes.append(out)
+            return out
+        self.check(text)
         # Text may go on after a tool call, before which the end label stood: it becomes a label between paragraphs.
         lead = "\n\n\n" if self._behind and text else ""
         self._behind = self._behind and not text
         return lead + text
+
+    def check(self, text: str) -> None:
+        """Raise UpstreamError for text that no label can reach any more."""
+        unlabelled = self.closed and self.labeler and not (self.labeler.applied or self.labeler.present)
+        if unlabelled and text and not text.isspace():
+            raise malformed("text after its finish_reason")
 
     @property
     def due(self) -> bool:
@@ -65,6 +74,17 @@ class Choice:
         rest = self.labeler.finish()
         self._behind = "end" in self.labeler.applied
         return rest
+
+    def cite(self, editor: Editor, path: Path, annotations: Any) -> None:
+        """Move the citations of this text by the labels before the places they name."""
+        if self.labeler is None or not self.labeler.applied or not isinstance(annotations, list):
+            return
+        spans = list(label_spans("".join(self._goes), self.labeler))
+        for k, annotation in enumerate(annotations):
+            inner = annotation.get("url_citation") if isinstance(annotation, dict) else None
+            where = (*path, k, "url_citation") if isinstance(inner, dict) else (*path, k)
+            for name, index in moved(inner if isinstance(inner, dict) else annotation, spans):
+                editor.set((*where, name), index)
 
     def note(self, message: Mapping[str, Any]) -> None:
         self.tools = self.tools or calls(message)

@@ -56,6 +56,10 @@ class Choices(ABC):
         """Feed the text of one choice of a chunk; return its edits, to which the end may be added."""
 
     @abstractmethod
+    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
+        """Return the pieces of text that a chunk's choice brings. Raises UpstreamError where they may hide."""
+
+    @abstractmethod
     def _alone(self, choice: Mapping[str, Any]) -> Any:
         """Return the text of a chunk's choice that holds nothing beside it."""
 
@@ -140,6 +144,8 @@ class Choices(ABC):
             choices = []  # some gateways send chunks of their own
         if not isinstance(choices, list):
             raise malformed("a chunk whose choices are not a list")
+        for at, choice in enumerate(choices):  # before anything is done: of a frame that is refused nothing counts
+            self._check(at, choice)
         self._note_upstream(body)
         finished, broken = self._finished, bool(body.get("error"))
         before = b"".join(self._chunk_choice(editor, at, c, body, broken) for at, c in enumerate(choices))
@@ -183,11 +189,20 @@ class Choices(ABC):
         elif theirs:
             editor.set((FIELD,), None)
 
-    def _chunk_choice(self, editor: Editor, at: int, choice: Any, body: Mapping[str, Any], broken: bool) -> bytes:
-        """Edit one choice of a chunk; return the frames of our own that must stand before it."""
+    def _check(self, at: int, choice: Any) -> None:
+        """Raise UpstreamError for a choice of a chunk that cannot be labelled."""
         if not isinstance(choice, dict):
             raise malformed("a choice that is not an object")
-        index = choice["index"] if type(choice.get("index")) is int else at
+        texts = self._texts(choice)
+        if (state := self._choices.get(_index(choice, at))) and state.closed:
+            for text in texts:
+                state.check(text)
+
+    def _chunk_choice(
+        self, editor: Editor, at: int, choice: Mapping[str, Any], body: Mapping[str, Any], broken: bool
+    ) -> bytes:
+        """Edit one choice of a chunk; return the frames of our own that must stand before it."""
+        index = _index(choice, at)
         state = self._choice(index)
         edit = self._label_chunk(editor, at, choice, state)
         finish = reason(choice)
@@ -228,6 +243,11 @@ class Choices(ABC):
             return b""
         self._last = True
         return self._own_frame(next(iter(self._choices)), "", said=self.notice.happened(self.outcome()))
+
+
+def _index(choice: Mapping[str, Any], at: int) -> int:
+    given = choice.get("index")
+    return given if type(given) is int else at
 
 
 def _copied(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,9 @@ class Answer(Choices):
             edit.replace(("choices", at, "text"), "", "")
         return edit
 
+    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
+        return [_text(choice)]
+
     def _alone(self, choice: Mapping[str, Any]) -> Any:
         return choice.get("text")
 

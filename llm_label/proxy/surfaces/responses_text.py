@@ -6,12 +6,9 @@ from typing import Any
 from llm_label.labels.history import clean_text
 from llm_label.labels.imprint import Imprint, cut_out, imprints
 from llm_label.labels.labeler import Labeler
+from llm_label.proxy.surfaces.citations import indices, label_spans, moved
 
 __all__ = ["Text", "reach", "restored"]
-
-# Where an annotation says which characters it means: the fields that hold an index, by its type's habit.
-RANGE = ("start_index", "end_index")
-POINT = "index"  # of a `file_citation`: where in the text to insert it; of a `file_path` it counts files
 
 
 class Text:
@@ -68,12 +65,7 @@ class Text:
         """Give the indices of an annotation that must change to mean the same characters as before."""
         if not self.applied:
             return
-        spans = self._spans()
-        for name, index, opens in _indices(annotation):
-            # A label at the very place stands before what begins there and behind what ends there.
-            shift = sum(length for at, length in spans if at < index or (opens and at == index))
-            if shift:
-                yield name, index + shift
+        yield from moved(annotation, self._spans())
 
     def reaches(self, index: int) -> bool:
         """Say whether no label can come before `index` any more."""
@@ -84,13 +76,13 @@ class Text:
         if self._labeler is None or not self.applied:
             return []
         if self._known_spans is None or self._known_spans[0] != len(self._goes):
-            self._known_spans = len(self._goes), list(_spans(self.goes, self._labeler))
+            self._known_spans = len(self._goes), list(label_spans(self.goes, self._labeler))
         return self._known_spans[1]
 
 
 def reach(annotation: Any) -> int:
     """Return the last index that an annotation names."""
-    return max((index for _, index, _ in _indices(annotation)), default=0)
+    return max((index for _, index, _ in indices(annotation)), default=0)
 
 
 def restored(part: Mapping[str, Any], text: str, known: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], int]]:
@@ -102,33 +94,10 @@ def restored(part: Mapping[str, Any], text: str, known: Collection[str]) -> Iter
     if not cut_out(text, found).startswith(clean_text(text, known)):  # rewritten on its way: no place is sure
         return
     for at, annotation in enumerate(annotations):
-        for name, index, _ in _indices(annotation):
+        for name, index, _ in indices(annotation):
             if gone := _before(found, index):
                 yield ("annotations", at, name), index - gone
 
 
-def _spans(text: str, labeler: Labeler) -> Iterator[tuple[int, int]]:
-    before = 0
-    for imprint in imprints(text, labeler.written):
-        if imprint.position != "end" and imprint.position in labeler.applied:
-            length = imprint.end - imprint.start
-            yield imprint.start - before, length
-            before += length
-
-
 def _before(found: Iterable[Imprint], index: int) -> int:
     return sum(min(max(index - imprint.start, 0), imprint.end - imprint.start) for imprint in found)
-
-
-def _indices(annotation: Any) -> Iterator[tuple[str, int, bool]]:
-    """Give the name and value of each index, and whether it opens a range. An empty range is a point."""
-    if not isinstance(annotation, dict):
-        return
-    given = {name: annotation[name] for name in (*RANGE, POINT) if type(annotation.get(name)) is int}
-    start, end = (given.get(name) for name in RANGE)
-    if start is not None:
-        yield RANGE[0], start, start != end
-    if end is not None:
-        yield RANGE[1], end, False
-    if POINT in given and annotation.get("type") != "file_path":
-        yield POINT, given[POINT], False
