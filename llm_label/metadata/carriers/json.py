@@ -1,7 +1,8 @@
-"""Saved API answers: a chat completion as JSON or as an event stream, and bare records.
+"""Saved API answers, as JSON or as an event stream, and bare records.
 
-No guide places a record in JSON. Ours stands in `llm_label.record`; a top-level `AIGC` or `aigc` of others
-is read too.
+Known are Chat Completions, Completions, Responses and Messages. No guide places a record in JSON. Ours stands in
+`llm_label.record`, in streams of the last two APIs inside the object they begin with; a top-level `AIGC` or `aigc` of
+others is read too.
 """
 
 import re
@@ -17,6 +18,8 @@ __all__ = ["looks_like_json", "looks_like_sse", "read", "read_sse"]
 
 _LINE_END = re.compile(r"\r\n|\n|\r")  # the only line ends of an event stream
 _FIELD = re.compile(r"(?:data|event|id|retry)?:")
+TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+Place = tuple[int, ...]  # which text of a stream: choice, or output and part
 RECORDS = 64  # of one file; beyond it, they are not read
 BROKEN = 1000  # frames of a stream
 
@@ -56,10 +59,11 @@ def read(text: str) -> Carried:
 
 
 def read_sse(text: str) -> Carried:
-    """Read a saved stream: deltas joined choice by choice, the record from any frame."""
+    """Read a saved stream: pieces joined text by text, the record from any frame."""
     problems: list[str] = []
     readings: dict[Reading, None] = {}  # a stream carries its record in several frames
-    texts: dict[int, list[str]] = {}
+    texts: dict[Place, list[str]] = {}
+    finished: list[str] = []  # texts that the end of a stream repeats as a whole
     broken = 0
     for payload in _payloads(text):
         if payload.strip() == "[DONE]":
@@ -72,14 +76,15 @@ def read_sse(text: str) -> Carried:
                 break
             continue
         if isinstance(frame, Pairs):
-            readings.update(dict.fromkeys(islice(_readings(frame, problems), RECORDS - len(readings))))
-            for index, piece in _deltas(frame):
-                texts.setdefault(index, []).append(piece)
+            readings.update(dict.fromkeys(islice(_readings_of_event(frame, problems), RECORDS - len(readings))))
+            for place, piece in _pieces(frame):
+                texts.setdefault(place, []).append(piece)
+            finished += _finished(frame)
     if broken:
         rest = "the rest is not read" if broken == BROKEN else "a stream that was cut off?"
         problems.append(f"{broken} frames of the stream are not JSON; {rest}")
     found = tuple(readings)
-    joined = tuple("".join(texts[index]) for index in sorted(texts))
+    joined = tuple(finished) or tuple("".join(texts[place]) for place in sorted(texts))
     return Carried("sse", joined, found, (), _checked(found, list(dict.fromkeys(problems))), broken == BROKEN)
 
 
@@ -99,11 +104,21 @@ def _readings(answer: Pairs, problems: list[str]) -> Iterator[Reading]:
         yield read_record(answer)
 
 
+def _readings_of_event(event: Pairs, problems: list[str]) -> Iterator[Reading]:
+    yield from _readings(event, problems)
+    for name in ("response", "message"):  # what an event of Responses or Messages is about
+        inner = _get(event, name)
+        if isinstance(inner, Pairs):
+            yield from _readings(inner, problems)
+
+
 def _texts(answer: Pairs) -> tuple[str, ...] | None:
     choices = _get(answer, "choices")
     if isinstance(choices, list):
         return tuple(_choice(choice, "message") for choice in choices if isinstance(choice, Pairs))
     keys = {key for key, _ in answer}
+    if _get(answer, "object") == "response" or ("output" in keys and "status" in keys):
+        return tuple(_output(answer))
     if "content" in keys and "role" in keys:  # a single message
         return (_text(_get(answer, "content")),)
     if keys == {"text"}:  # what other detection servers are asked with
@@ -111,12 +126,38 @@ def _texts(answer: Pairs) -> tuple[str, ...] | None:
     return None
 
 
-def _deltas(frame: Pairs) -> Iterator[tuple[int, str]]:
+def _output(response: Pairs) -> Iterator[str]:
+    """Yield the texts of a response: the parts of its messages, one by one, as they are labelled."""
+    output = _get(response, "output")
+    for item in output if isinstance(output, list) else ():
+        content = _get(item, "content") if isinstance(item, Pairs) and _get(item, "type") == "message" else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, Pairs) and _get(part, "type") == "output_text":
+                yield _text(_get(part, "text"))
+
+
+def _finished(event: Pairs) -> Iterator[str]:
+    if _get(event, "type") in TERMINAL and isinstance(response := _get(event, "response"), Pairs):
+        yield from _output(response)
+
+
+def _pieces(frame: Pairs) -> Iterator[tuple[Place, str]]:
+    """Yield which text a frame brings a piece of, and the piece."""
     choices = _get(frame, "choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, Pairs):
-            index = _get(choice, "index")
-            yield index if isinstance(index, int) else 0, _choice(choice, "delta")
+            yield _place(choice, "index"), _choice(choice, "delta")
+    kind = _get(frame, "type")
+    if kind == "response.output_text.delta":
+        yield _place(frame, "output_index", "content_index"), _text(_get(frame, "delta"))
+    elif kind in ("content_block_start", "content_block_delta"):  # the blocks of a message are one text
+        block = _get(frame, "content_block" if kind == "content_block_start" else "delta")
+        yield (), _text(_get(block, "text")) if isinstance(block, Pairs) else ""
+
+
+def _place(frame: Pairs, *names: str) -> Place:
+    given = (_get(frame, name) for name in names)
+    return tuple(value if isinstance(value, int) else 0 for value in given)
 
 
 def _choice(choice: Pairs, holder: str) -> str:
