@@ -16,6 +16,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,7 +26,7 @@ import numpy.typing as npt
 from llm_label.watermark.calibrate import CONFIDENCE, LEVELS, Level, throw_away_key
 from llm_label.watermark.intervals import clopper_pearson
 from llm_label.watermark.keyring import Key, Spec
-from llm_label.watermark.scan import first_occurrences, scan
+from llm_label.watermark.scan import Scan, first_occurrences, scan
 from llm_label.watermark.schemes import SCHEMES
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -36,7 +38,7 @@ VOCAB = 4096
 SHORTEST, LONGEST = 25, 400
 BATCH = 4096  # texts
 VECTORISED = ("gumbel", "dual_gumbel", "bernoulli")
-CHECKED = 4  # texts of each batch whose p-value is compared with scan's
+CHECKED = 2  # texts of each batch, and as many of those that reach a level, compared with scan
 
 
 def independent(rng: np.random.Generator, owner: Ids, position: Ids, texts: int) -> Ids:
@@ -66,17 +68,22 @@ def texts_of(kind: Kind, rng: np.random.Generator, count: int) -> tuple[Ids, Ids
     return kind(rng, owner, position, count), owner, position
 
 
-def p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count: int) -> Floats:
-    """Return log10 p [count] of texts of a kind, each under a key of its own, by scan alone."""
-    tokens, owner, _ = texts_of(kind, rng, count)
-    texts = np.split(tokens, np.flatnonzero(np.diff(owner)) + 1)
-    return np.array([scan(ids, fresh(spec, rng)).log10_p for ids in texts])
-
-
-def vectorised_p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count: int) -> Floats:
-    """Do the same in a few array operations; a p-value above every level of interest comes out as 1."""
-    rules, width = spec.rules, spec.context_width
+def p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count: int, ring: int) -> Floats:
+    """Return the corrected log10 p [count] of texts of a kind, each under a ring of fresh keys of its own."""
     tokens, owner, position = texts_of(kind, rng, count)
+    if spec.scheme in VECTORISED:
+        # the same texts once more for every further key
+        whose = (owner + count * np.arange(ring)[:, None]).ravel()
+        found = by_arrays(spec, np.tile(tokens, ring), whose, np.tile(position, ring), rng).reshape(ring, count)
+    else:
+        texts = np.split(tokens, np.flatnonzero(np.diff(owner)) + 1)
+        found = np.array([[scan(ids, fresh(spec, rng)).log10_p for ids in texts] for _ in range(ring)])
+    return np.minimum(0.0, found.min(axis=0) + math.log10(ring))
+
+
+def by_arrays(spec: Spec, tokens: Ids, owner: Ids, position: Ids, rng: np.random.Generator) -> Floats:
+    """Return log10 p of each text under a fresh key; what is above every level of interest comes out as p = 1."""
+    rules, width, count = spec.rules, spec.context_width, int(owner[-1]) + 1
     keys = rng.integers(0, 2**64, count, dtype=np.uint64)
     at = np.flatnonzero(position >= width)
     contexts = np.lib.stride_tricks.sliding_window_view(tokens, width)[at - width]
@@ -84,17 +91,23 @@ def vectorised_p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count:
     first = first_occurrences(np.column_stack(unit))
     whose = owner[at[first]]
     scores = scores_of(rules, keys, whose, contexts[first], tokens[at[first]])
-    scored = np.bincount(whose, minlength=count).tolist()
+    scored = np.bincount(whose, minlength=count)
     sums = np.bincount(whose, weights=scores, minlength=count)
     found = np.zeros(count)
     for k in np.flatnonzero(sums >= least_sums(spec)[scored]):
-        found[k] = rules.log10_tail(scored[k], float(sums[k]))
-    for k in [*np.flatnonzero(found)[: CHECKED // 2], *range(CHECKED // 2)]:
-        alone = scan(tokens[owner == k], Key.imported("null", int(keys[k]), spec))
-        same = math.isclose(alone.log10_p, found[k], rel_tol=1e-9) or alone.log10_p > found[k] == 0.0
-        if not (same or alone.log10_p > math.log10(LEVELS[0])) or not math.isclose(alone.score, sums[k], rel_tol=1e-9):
-            sys.exit(f"null.py: {alone} by scan, but score {sums[k]} and log10 p {found[k]} by arrays")
+        found[k] = rules.log10_tail(int(scored[k]), float(sums[k]))
+    for k in [*np.flatnonzero(found)[:CHECKED], *range(CHECKED)]:
+        check(scan(tokens[owner == k], Key.imported("null", int(keys[k]), spec)), float(sums[k]), float(found[k]))
     return found
+
+
+def check(alone: Scan, score: float, log10_p: float) -> None:
+    """End the program where arrays and scan disagree about a text."""
+    above = log10_p == 0.0 and alone.log10_p > math.log10(LEVELS[0])
+    if not math.isclose(alone.score, score, rel_tol=1e-9) or not (
+        above or math.isclose(alone.log10_p, log10_p, rel_tol=1e-9)
+    ):
+        sys.exit(f"null.py: {alone} by scan, but score {score} and log10 p {log10_p} by arrays")
 
 
 def scores_of(rules: Any, keys: npt.NDArray[np.uint64], whose: Ids, contexts: Ids, tokens: Ids) -> Floats:
@@ -106,31 +119,21 @@ def scores_of(rules: Any, keys: npt.NDArray[np.uint64], whose: Ids, contexts: Id
     return np.asarray((1.0 - rules.alpha) * a + rules.alpha * b)
 
 
-def least_sums(spec: Spec, kept: dict[Spec, Floats] = {}) -> Floats:  # noqa: B006 - computed once a spec
+@cache
+def least_sums(spec: Spec) -> Floats:
     """Return for each number of scored tokens a sum just below which p is above the first level."""
-    if spec not in kept:
-        limit, found = math.log10(LEVELS[0]), [0.0]
-        for n in range(1, LONGEST + 1):
-            low, high = 0.0, 2.0 * n + 20.0
-            high = min(high, float(n)) if spec.scheme == "bernoulli" else high
-            for _ in range(40):
-                middle = (low + high) / 2.0
-                low, high = (middle, high) if spec.rules.log10_tail(n, middle) > limit else (low, middle)
-            found.append(low - 1e-6)
-        kept[spec] = np.array(found)
-    return kept[spec]
+    limit, found = math.log10(LEVELS[0]), [0.0]
+    for n in range(1, LONGEST + 1):
+        low, high = 0.0, float(n) if spec.scheme == "bernoulli" else 2.0 * n + 20.0
+        for _ in range(40):
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if spec.rules.log10_tail(n, middle) > limit else (low, middle)
+        found.append(low - 1e-6)
+    return np.array(found)
 
 
 def fresh(spec: Spec, rng: np.random.Generator) -> Key:
     return Key.imported("null", int.from_bytes(rng.bytes(spec.rules.key_bytes), "big"), spec)
-
-
-def ring_p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count: int, ring: int) -> Floats:
-    """Return the corrected log10 p [count] of texts, each under a ring of fresh keys of its own."""
-    tokens, owner, _ = texts_of(kind, rng, count)
-    texts = np.split(tokens, np.flatnonzero(np.diff(owner)) + 1)
-    best = [min(scan(ids, fresh(spec, rng)).log10_p for _ in range(ring)) for ids in texts]
-    return np.minimum(0.0, np.array(best) + math.log10(ring))
 
 
 def measure(spec: Spec, pairs: int, ring: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -138,15 +141,11 @@ def measure(spec: Spec, pairs: int, ring: int, seed: int) -> Iterator[dict[str, 
     rng = np.random.default_rng(seed)
     hits: Counter[tuple[str, float]] = Counter()
     units: Counter[str] = Counter()
-    done, start = 0, time.perf_counter()
+    done, start, kinds = 0, time.perf_counter(), cycle(KINDS)
     while done < pairs // ring:
-        kind = list(KINDS)[(done // BATCH) % len(KINDS)]
-        count = min(BATCH, pairs // ring - done)
-        if ring > 1:
-            found = ring_p_values(spec, KINDS[kind], rng, count, ring)
-        else:
-            by_arrays = spec.scheme in VECTORISED
-            found = (vectorised_p_values if by_arrays else p_values)(spec, KINDS[kind], rng, count)
+        kind = next(kinds)
+        count = min(max(1, BATCH // ring), pairs // ring - done)
+        found = p_values(spec, KINDS[kind], rng, count, ring)
         units[kind] += count
         for level in LEVELS:
             hits[kind, level] += int((found <= math.log10(level)).sum())

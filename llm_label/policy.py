@@ -74,6 +74,7 @@ class RequestView:
     prompt: str = ""  # the last user message, for the language of a start label
     start: str | None = None  # that language, where it was decided before
     caller: Caller = Caller()
+    continues: str | None = None  # the upstream's number of the answer that this one goes on from
     guard: str = ""  # what the guard took out of the request, separated by spaces
 
 

@@ -60,9 +60,11 @@ class Log:
         return found
 
     def _find(self, upstream_id: str) -> Entry | None:
-        waiting = (entry for entry in reversed(self._waiting.values()) if entry.upstream_id == upstream_id)
-        here = next(waiting, None)
-        return replace(here) if here else self._store.by_upstream_id(upstream_id)
+        found = self._store.by_upstream_id(upstream_id)
+        for entry in self._waiting.values():
+            if entry.upstream_id == upstream_id and (found is None or found.client == entry.client):
+                found = entry
+        return replace(found) if found else None
 
     def secret(self) -> bytes:
         """Return the 32 random bytes of this installation."""

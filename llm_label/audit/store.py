@@ -151,8 +151,15 @@ class Store:
         return [_entry(row) for row in rows]
 
     def by_upstream_id(self, upstream_id: str) -> Entry | None:
-        """Return the newest entry of an answer that the upstream calls so."""
-        row = self._db.execute(f"{_READ} WHERE upstream_id = ? ORDER BY number DESC LIMIT 1", (upstream_id,)).fetchone()
+        """Return the newest entry of an answer that the upstream calls so.
+
+        It belongs to the first client that got it: some servers let a request choose the number of its answer.
+        """
+        first = "SELECT client FROM entries WHERE upstream_id = ?1 ORDER BY number LIMIT 1"
+        row = self._db.execute(
+            f"{_READ} WHERE upstream_id = ?1 AND client IS ({first}) ORDER BY number DESC LIMIT 1",
+            (_bounded(upstream_id),),
+        ).fetchone()
         return _entry(row) if row else None
 
     def counts(self, since: float | None = None) -> list[Count]:
@@ -212,9 +219,13 @@ def _row(entry: Entry) -> tuple[object, ...]:
     for name in FOREIGN:
         text = getattr(entry, name)
         if text is not None and (len(text) > MAX_TEXT or not text.isascii()):
-            setattr(entry, name, text[:MAX_TEXT].encode("utf-8", "replace").decode())
+            setattr(entry, name, _bounded(text))
     values: tuple[object, ...] = _values(entry)
     return *values, *(disposition(entry) or (None, None))
+
+
+def _bounded(text: str) -> str:
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _entry(row: tuple[object, ...]) -> Entry:

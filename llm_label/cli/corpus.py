@@ -22,7 +22,7 @@ __all__ = ["Document", "files", "read", "sample"]
 SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.gz")
 LONGEST = 20_000  # characters of a document; the rest is another one
 LONGEST_LINE = 2**26  # bytes of a JSON line
-HELD = 50_000_000  # characters that a sample holds at most
+HELD = 20_000_000  # characters that a sample holds at most
 OVERHEAD = 500  # characters that a document counts on top of its own, so that many tiny ones are bounded too
 BLOCK = 2**20
 

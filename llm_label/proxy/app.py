@@ -54,6 +54,7 @@ DATA_ROUTES = re.compile(
 # Routes that count tokens of a conversation: without our labels, as the upstream will see it.
 COUNTED: dict[str, Surface] = {"/v1/messages/count_tokens": messages, "/v1/responses/input_tokens": responses}
 
+PREFLIGHT = ("origin", "access-control-request-method", "access-control-request-headers")
 LONG = 256 * 1024  # bytes of a request; reading more than this at once would hold up every other one
 logger = logging.getLogger(__name__)
 
@@ -119,14 +120,14 @@ class Proxy:
         if DATA_ROUTES.fullmatch(name) or (request.path in COUNTED and request.method == "POST"):
             return await self._pass(request)
         if _is_preflight(request):
-            return await self._pass(request, Caller())  # browsers send no key with it
+            return await self._preflight(request)
         with self._counting_refusals():
+            asked = stored(request.method, request.path, request.rel_url.raw_query_string)
             if kept := KEPT_ROUTES.fullmatch(name):
                 await self._entry_of(kept[1], self._clients.caller(request.headers))
-                return await self._pass(request)
-            if asked := stored(request.method, request.path, request.rel_url.raw_query_string):
-                return await self._serve(request, self._again(request, asked))
-            raise _not_served(request, name)
+            elif asked is None:
+                raise _not_served(request, name)
+        return await (self._serve(request, self._again(request, asked)) if asked else self._pass(request))
 
     async def _serve(self, request: web.BaseRequest, prepared: Awaitable[tuple[Exchange, bytes]]) -> web.StreamResponse:
         began = time.monotonic()
@@ -151,6 +152,7 @@ class Proxy:
         raw = await body_of(request, server.max_body)
         work = (raw, surface, server.max_depth, self._policy, caller)
         view, raw = await asyncio.to_thread(_understand, *work) if len(raw) > LONG else _understand(*work)
+        await self._check_continued(view)
         query = request.rel_url.raw_query_string
         path = f"{surface.PATH}?{query}" if query else surface.PATH
         return self._exchange(surface, view, secrets.token_hex(16), path), raw
@@ -182,6 +184,11 @@ class Proxy:
             raise NotFound(f"no answer {upstream_id!r} was given to this client")
         return entry
 
+    async def _check_continued(self, view: RequestView) -> None:
+        """Let a client go on only from its own answers: the upstream puts what it kept before the model."""
+        if view.continues and self._settings.clients:
+            await self._entry_of(view.continues, view.caller)
+
     async def _answer(self, request: web.BaseRequest, asked: Stored, caller: Caller) -> dict[str, Any]:
         """Return a stored answer that we know nothing of, to see what it is; empty where the upstream has none."""
         response = await self._upstream.send(UpstreamRequest("GET", asked.whole, _sent_on(request, caller), b""))
@@ -201,14 +208,23 @@ class Proxy:
             self._row.refused(error.status)
             raise
 
-    async def _pass(self, request: web.BaseRequest, caller: Caller | None = None) -> web.StreamResponse:
+    async def _preflight(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Ask the upstream what scripts may do. Browsers send no key with it, so nothing else of it travels on."""
+        asked = [(name, value) for name, value in request.headers.items() if name.lower() in PREFLIGHT]
+        response = await self._upstream.send(UpstreamRequest("OPTIONS", request.path, asked, b""))
+        response.close()
+        told = [(name, value) for name, value in response.headers if name.lower().startswith("access-control-")]
+        return web.Response(status=response.status, headers=[*forwarded(told), ("Vary", "Origin")])
+
+    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
         """Relay a route without generated text, in pieces as they come."""
         server = self._settings.server
         with self._counting_refusals():
-            caller = caller or self._clients.caller(request.headers)
+            caller = self._clients.caller(request.headers)
             raw = await body_of(request, server.max_body)
             if surface := COUNTED.get(request.path):
-                _, raw = _understand(raw, surface, server.max_depth, self._policy, caller)
+                view, raw = _understand(raw, surface, server.max_depth, self._policy, caller)
+                await self._check_continued(view)
         ask = UpstreamRequest(request.method, request.rel_url.raw_path_qs, _sent_on(request, caller), raw)
         response = await self._upstream.send(ask)
         try:

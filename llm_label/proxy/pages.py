@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
@@ -38,7 +39,8 @@ class Pages:
     ) -> None:
         self._policy_id, self._upstream, self._log, self._row = policy_id, upstream, log, row
         self._detect, self._admin_token, self._limit = detect, admin_token, limit
-        self._detections = asyncio.Semaphore(1)
+        # One thread of its own: judging must not starve serving, nor go on beside itself for clients that have left.
+        self._judge = ThreadPoolExecutor(1, "detect")
         self.draining = False
         self.routes: dict[str, Handler] = {
             "GET /healthz": self._healthz,
@@ -70,11 +72,11 @@ class Pages:
         raw = await body_of(request, self._limit)
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         token = self._admin_token
-        exact = token is not None and secrets.compare_digest(given.encode(), token.encode())
+        exact = token is not None and secrets.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
         if not exact and len(raw) > STRANGERS_MAX:
             raise TooLarge(f"the text is larger than {STRANGERS_MAX} bytes; the admin token allows server.max_body")
-        async with self._detections:  # judging must not starve serving
-            verdict = await asyncio.to_thread(self._detect, _submitted(raw), exact)
+        loop = asyncio.get_running_loop()
+        verdict = await loop.run_in_executor(self._judge, self._detect, _submitted(raw), exact)
         return web.json_response(verdict)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from llm_label.audit.log import Log
 from llm_label.audit.store import Store
@@ -78,7 +79,10 @@ def marking_key(settings: Settings, ring: Keyring) -> Key | None:
 def admin_token(settings: Settings) -> str | None:
     """Read the token that opens exact figures, if there is one. Raises KeyringError."""
     file = settings.server.admin_token_file
-    return read_private(file, "admin token file").strip() if file else None
+    token = read_private(file, "admin token file").strip() if file else None
+    if token == "":  # whoever sends no token would have the right one
+        raise KeyringError(f"admin token file {file} is empty")
+    return token
 
 
 def check_tokenizer(key: Key | None, tokenizer: Path | None) -> None:
@@ -150,7 +154,10 @@ def _one_line(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = "bad HTTP: %s", (" ".join(str(error).split())[:200],)
+        # Behind its own words it quotes the stranger's line, or is nothing but that: a key may stand there.
+        words = "" if isinstance(error, InvalidURLError) else re.split(r"\bb['\"]", str(error))[0]
+        said = f"{type(error).__name__} {words}"
+        record.msg, record.args = "bad HTTP: %s", (" ".join(said.split())[:200],)
         record.exc_info = record.exc_text = None
     return True
 

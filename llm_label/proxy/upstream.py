@@ -151,6 +151,8 @@ class OpenAIUpstream:
     def __init__(self, settings: UpstreamSettings) -> None:
         # Clients join the base URL and the path; both `http://host` and `http://host/v1` are common.
         self._base = settings.url.rstrip("/").removesuffix("/v1")
+        if "@" in self._base.partition("//")[2].partition("/")[0]:  # it would stand in errors and in the audit log
+            raise SettingsError("upstreams: the URL holds a user or password; give the server's key with api_key_file")
         self._settings = settings
         self._key = _api_key(settings.api_key_file) if settings.api_key_file else None
         self._session: aiohttp.ClientSession | None = None

@@ -216,4 +216,4 @@ def _drivers(tried: Sequence[Template], key: Key) -> tuple[Driver, ...]:
     """Return the templates that push most documents furthest towards a false alarm under this key."""
     found = [Driver(template, scan(template.ids, key).log10_p) for template in tried]
     found.sort(key=lambda driver: driver.template.documents * driver.log10_p)
-    return tuple(driver for driver in found[:SHOWN] if driver.log10_p < -1.0)
+    return tuple(driver for driver in found[:SHOWN] if driver.log10_p <= math.log10(LEVELS[0]))

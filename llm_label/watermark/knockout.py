@@ -45,23 +45,21 @@ def redistribute(rules: SynthID, key: int, contexts: Ids, logits: Floats) -> Flo
     return out
 
 
+@functools.lru_cache(maxsize=8)
 def bit_table(rules: SynthID, key: int) -> npt.NDArray[np.uint8]:
-    """Return the bits [depth, size] of each layer by context state plus token, modulo size."""
+    """Return the bits [depth, size] of each layer by context state plus token, modulo size; read only."""
     sums = np.arange(rules.sampling_table_size, dtype=np.uint32)
     state = sums * tournament.MULTIPLIER + np.uint32(1)
     folded = tournament.folded_table(rules.sampling_table, rules.sampling_table_seed, rules.sampling_table_size)
-    return np.ascontiguousarray(tournament.bits(state, rules.layer_keys(key), folded).T)
-
-
-@functools.lru_cache(maxsize=8)
-def _bits(rules: SynthID, key: int) -> npt.NDArray[np.uint8]:
-    return bit_table(rules, key)
+    table = np.ascontiguousarray(tournament.bits(state, rules.layer_keys(key), folded).T)
+    table.setflags(write=False)
+    return table
 
 
 @functools.lru_cache(maxsize=2)  # 16 MB at 30 layers
 def _spread(rules: SynthID, key: int) -> Floats:
     """Return the bits [depth, 2·size] as numbers, twice in a row, so that any rotation is one slice."""
-    return np.tile(_bits(rules, key), 2).astype(np.float32)
+    return np.tile(bit_table(rules, key), 2).astype(np.float32)
 
 
 def _by_class(spread: Floats, start: int, line: Floats, top: np.float32) -> Floats:
@@ -74,7 +72,7 @@ def _by_class(spread: Floats, start: int, line: Floats, top: np.float32) -> Floa
     factor, lift = np.ones(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     start %= size
     for layer in spread[:, start : start + size]:
-        np.add(layer, np.float32(1.0) - layer @ mass, out=lift)
+        np.add(layer, max(np.float32(0.0), np.float32(1.0) - layer @ mass), out=lift)  # 1 by rounding may be more
         mass *= lift
         factor *= lift
     with np.errstate(divide="ignore"):  # a factor of zero: a layer on which others surely won
@@ -100,8 +98,8 @@ def _by_token(
         mass[n, : len(tokens)] = np.exp(logits[row, tokens].astype(np.float64) - logits[row, tokens].max())
     mass /= mass.sum(axis=1, keepdims=True)
     index = (starts[rows][:, None] + place.astype(np.uint32)) & np.uint32(rules.sampling_table_size - 1)
-    for layer in _bits(rules, key).take(index, axis=1):
-        mass *= layer + (1.0 - (layer * mass).sum(axis=1, keepdims=True))
+    for layer in bit_table(rules, key).take(index, axis=1):
+        mass *= layer + np.maximum(0.0, 1.0 - (layer * mass).sum(axis=1, keepdims=True))
     with np.errstate(divide="ignore"):
         np.log(mass, out=mass)
     for n, (row, tokens) in enumerate(few):

@@ -104,7 +104,7 @@ class _Sum:
         for weight, times, of_weight in zip(self.weights.tolist(), self.times.tolist(), mass, strict=True):
             place = (weight * self.law.values) % length
             line = np.bincount(place, weights=of_weight, minlength=length)
-            spectrum *= np.fft.rfft(line) ** times
+            spectrum *= _power(np.fft.rfft(line), times)
         lattice = np.fft.irfft(spectrum, length)
         beyond = np.arange(above + 1)
         return float(lattice[(score + beyond) % length] @ np.exp(-theta * beyond))
@@ -126,3 +126,15 @@ class _Sum:
         mass = np.exp(exponent - top)
         total = mass.sum(axis=1, keepdims=True)
         return (np.log(total) + top)[:, 0], mass / total
+
+
+def _power(values: npt.NDArray[np.complex128], times: int) -> npt.NDArray[np.complex128]:
+    """Return values ** times by squaring: numpy takes a logarithm for each."""
+    result = np.ones_like(values)
+    while times:
+        if times & 1:
+            result *= values
+        times >>= 1
+        if times:
+            values = values * values
+    return result

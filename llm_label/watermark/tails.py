@@ -21,6 +21,8 @@ LEAST_SHARE = 0.01  # below, the series of the dual tail has too many terms
 MOST_PER_TOKEN = 17.0  # −ln(1 − u) of 24-bit words stays below 16.64
 DROP = 42.0  # nats below the largest term of a series at which the rest is negligible
 
+SPAN = 600.0  # nats that a double spans safely
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -68,11 +70,18 @@ def dual_gamma_log10_sf(n: int, share: float, score: float) -> float:
     k = np.arange(low, high, dtype=np.float64)
     log_weight = _log_failures(n, low, success) + _run(np.log((n + k) / (k + 1.0) * failure))
     log_mass = _log_mass(2 * n + low, x) + _run(np.log(x) - np.log(2 * n + k + 1.0))
-    # P(Gamma(m + 1) ≥ x) is P(Gamma(m) ≥ x) plus the Poisson mass at m
-    log_sf = np.logaddexp.accumulate(np.concatenate([[_gamma_log_sf(2 * n + low, x)], log_mass[:-1]]))
-    terms = log_weight + log_sf
+    return _log10(_log_mixture(log_weight, _gamma_log_sf(2 * n + low, x), log_mass[:-1]))
+
+
+def _log_mixture(log_weight: Floats, first: float, log_mass: Floats) -> float:
+    """Return ln Σ weight · tail: P(Gamma(m + 1) ≥ x) is P(Gamma(m) ≥ x) plus the Poisson mass at m."""
+    top, scale = float(log_weight.max()), max(first, float(log_mass.max(initial=-math.inf)))
+    if top - float(log_weight.min()) < SPAN and scale - first < SPAN:
+        tails = np.exp(first - scale) + _run(np.exp(log_mass - scale))
+        return top + scale + math.log(float(np.exp(log_weight - top) @ tails))
+    terms = log_weight + np.logaddexp.accumulate(np.concatenate([[first], log_mass]))  # exp would underflow
     top = float(terms.max())
-    return _log10(top + math.log(float(np.exp(terms - top).sum())))
+    return top + math.log(float(np.exp(terms - top).sum()))
 
 
 def _run(steps: Floats) -> Floats:
@@ -100,13 +109,14 @@ def _window(n: int, success: float, failure: float, x: float) -> tuple[int, int]
     far = math.ceil(x) - 2 * n + 1  # the first k whose tail is near one
     mode = int((n - 1) * failure / success)
     start = max((max(0, min(int(turn), far - 1)), max(0, mode, far)), key=bound)
-    least = bound(start) - DROP - 2.0 * math.log(2 * n + start + 2)
-    low, high, step = start, start, 16
+    least = bound(start) - DROP - math.log(2 * n + start + 2)
+    low, high = start, start
+    curvature = n / ((start + 1.0) * (n + start)) + (1.0 / (2 * n + start) if start < far else 0.0)
+    step = 1 + int(4.0 / math.sqrt(curvature))  # about four standard deviations
     while low > 0 and bound(low) > least:
-        low, step = max(0, low - step), 2 * step
-    step = 16
+        low = max(0, low - step)
     while bound(high) > least:
-        high, step = high + step, 2 * step
+        high += step
     return low, high
 
 

@@ -61,8 +61,11 @@ def prompts(language: str) -> list[str]:
     return [o + (" " if language == "en" else "") + s for o, s in product(openings, subjects)]
 
 
-def texts_of(model: Any, asked: list[str], key: Key, seed: int) -> list[str]:
-    """Sample one batch at temperature 1 and top-p 0.95; return what a reader would copy."""
+SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 0.95, "top_k": 0}
+
+
+def texts_of(model: Any, asked: list[str], key: Key, seed: int, **decoding: Any) -> list[str]:
+    """Write one batch, by default sampled at temperature 1 and top-p 0.95; return what a reader would copy."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED, padding_side="left")
     chats = [[{"role": "user", "content": text}] for text in asked]
     inputs = tokenizer.apply_chat_template(
@@ -72,10 +75,7 @@ def texts_of(model: Any, asked: list[str], key: Key, seed: int) -> list[str]:
     ids = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
-        do_sample=True,
-        temperature=1.0,
-        top_p=0.95,
-        top_k=0,
+        **(decoding or SAMPLED),
         min_new_tokens=NEW_TOKENS,
         max_new_tokens=NEW_TOKENS,
         watermarking_config=watermarking_config(key),
@@ -96,6 +96,30 @@ def test_95_of_100_texts_are_found_from_the_text_alone(model: Any, tokenizer: To
             found += decision(scan(ids, key), key, 1e-6, tests=2) == "marked"
             assert decision(scan(ids, OTHER), OTHER, 1e-6, tests=2) != "marked"
     assert found >= 95
+
+
+@pytest.mark.parametrize(
+    ("scheme", "decoding", "least"),
+    [
+        ("dual_gumbel", {}, 19),
+        ("bernoulli", {}, 19),
+        ("bernoulli", {"do_sample": False}, 15),  # greedy, a small model repeats itself: few distinct pairs
+        ("bernoulli", {"do_sample": False, "num_beams": 3}, 15),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_texts_of_other_schemes_are_found_as_well(
+    model: Any, tokenizer: Tokenizer, language: str, scheme: str, decoding: dict[str, Any], least: int
+) -> None:
+    """Of 20 texts, at a family-wise 1e-6 over two keys; the second key shows nothing."""
+    key, other = (Key.new("power", bytes([n]) * 32, Spec(scheme=scheme)) for n in (7, 0))
+    found = 0
+    for text in texts_of(model, prompts(language)[:20], key, seed=0, **decoding):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        found += decision(scan(ids, key), key, 1e-6, tests=2) == "marked"
+        assert decision(scan(ids, other), other, 1e-6, tests=2) != "marked"
+    assert found >= least
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

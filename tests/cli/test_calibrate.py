@@ -6,13 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from llm_label.cli.calibrate import calibrate
 from llm_label.keyfile import tokenizer_spec, write_keyring
 from llm_label.watermark.keyring import Key, Keyring
 from llm_label.watermark.schemes import SCHEMES
 from tests.cli.test_commands import assert_one_line_error, run
 
 WORDS = [f"w{n}" for n in range(3000)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def asked(*arguments: str) -> Result:
+    return CliRunner().invoke(calibrate, arguments)
 
 
 def tokenizer(folder: Path) -> Path:
@@ -45,9 +57,9 @@ def ring(folder: Path, *schemes: str) -> Path:
 
 def test_own_and_throw_away_keys_are_measured_by_family(tmp_path: Path) -> None:
     corpus(tmp_path), ring(tmp_path, "gumbel", "gumbel")
-    asked = ("calibrate", "corpus.jsonl", "--keyring", "ring.json", "--keys", "40", "--seed", "3")
-    done = run(*asked, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    arguments = ("corpus.jsonl", "--keyring", "ring.json", "--keys", "40", "--seed", "3")
+    done = asked(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     (section,) = found["sections"]
     assert (section["documents"], section["families"], section["largest_family"]) == (60, 31, 30)
@@ -55,9 +67,9 @@ def test_own_and_throw_away_keys_are_measured_by_family(tmp_path: Path) -> None:
     assert [key["key"] for key in section["keys"]] == ["gumbel-0", "gumbel-1"]
     assert section["keys"][0]["levels"][0]["units"] == 31 and section["templates"][0]["documents"] == 30
     assert found["status"] == "fine" and "seed:3" in found["signature"] and "tokenizer_path" not in done.stdout
-    assert run(*asked, "--json", cwd=tmp_path).stdout == done.stdout
-    shown = run(*asked, cwd=tmp_path)
-    assert shown.returncode == 0 and "31 families, the largest of 30" in " ".join(shown.stdout.split())
+    assert asked(*arguments, "--json").stdout == done.stdout
+    shown = asked(*arguments)
+    assert shown.exit_code == 0 and "31 families, the largest of 30" in " ".join(shown.stdout.split())
     assert "No rate is significantly above its level." in shown.stdout
 
 
@@ -75,36 +87,36 @@ def test_a_rate_above_its_level_is_exit_status_1(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     for n in range(40):
         (tmp_path / "letters" / f"{n}.txt").write_text(template + " " + WORDS[n])
-    asked = ("calibrate", "letters", "--keyring", "ring.json", "--keys", "5", "--seed", "1")
-    done = run(*asked, "--family", "file", cwd=tmp_path)
+    arguments = ("letters", "--keyring", "ring.json", "--keys", "5", "--seed", "1")
+    done = run("calibrate", *arguments, "--family", "file", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "A rate is significantly above its level." in done.stdout and "they are not independent" in done.stdout
-    by_text = run(*asked, cwd=tmp_path)
+    by_text = asked(*arguments)
     told = " ".join(by_text.stdout.split())
-    assert by_text.returncode == 0 and "1 family of" in told and "40 of the 40 documents" in told
+    assert by_text.exit_code == 0 and "1 family of" in told and "40 of the 40 documents" in told
     assert "unlucky: templates that look marked on their own" in told
 
 
 def test_throw_away_keys_need_no_ring_and_every_scheme_of_a_ring_is_measured(tmp_path: Path) -> None:
     corpus(tmp_path), ring(tmp_path, *SCHEMES)
-    done = run("calibrate", "corpus.jsonl", "--keyring", "ring.json", "--keys", "3", "--json", cwd=tmp_path)
-    assert done.returncode in (0, 1), done.stderr
+    done = asked("corpus.jsonl", "--keyring", "ring.json", "--keys", "3", "--json")
+    assert done.exit_code in (0, 1), done.stderr
     assert [s["spec"]["scheme"] for s in json.loads(done.stdout)["sections"]] == list(SCHEMES)
-    alone = run("calibrate", "corpus.jsonl", "--tokenizer", ".", "--keys", "3", "--family", "kind", "--json", cwd=tmp_path)  # fmt: skip
+    alone = asked("corpus.jsonl", "--tokenizer", ".", "--keys", "3", "--family", "kind", "--json")
     (section,) = json.loads(alone.stdout)["sections"]
     assert section["keys"] == [] and section["families"] == 2
 
 
 def test_plots_are_drawn_as_png_and_svg(tmp_path: Path) -> None:
     corpus(tmp_path), ring(tmp_path, "gumbel")
-    asked = ("calibrate", "corpus.jsonl", "--keyring", "ring.json", "--keys", "3", "--seed", "1")
-    done = run(*asked, "--plot", "a.png", "--plot", "a.svg", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    arguments = ("corpus.jsonl", "--keyring", "ring.json", "--keys", "3", "--seed", "1")
+    done = asked(*arguments, "--plot", "a.png", "--plot", "a.svg")
+    assert done.exit_code == 0, done.stderr
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert root.tag.endswith("svg") and len(list(root.iter())) > 50
     before = (tmp_path / "a.svg").read_bytes()
-    run(*asked, "--plot", "a.svg", cwd=tmp_path)
+    asked(*arguments, "--plot", "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == before
 
 
@@ -115,7 +127,6 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with_ring = ("--keyring", "ring.json")
     for arguments, told in (
         (("corpus.jsonl",), "make one with `llm-label keys new`, or give --tokenizer PATH"),
-        ((), "CORPUS"),
         (("none", *with_ring), "none does not exist"),
         (("bad.txt", *with_ring), "bad.txt is not UTF-8 at byte 0"),
         (("short.txt", *with_ring), "holds no document of at least 25 tokens"),
@@ -127,7 +138,10 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         (("corpus.jsonl", "--tokenizer", "no.json"), "no.json cannot be read"),
         (("corpus.jsonl", "--tokenizer", ".", "--scheme", "gumble"), "scheme 'gumble' is not known"),
     ):
-        assert_one_line_error(run("calibrate", *arguments, cwd=tmp_path), told)
+        done = asked(*arguments)
+        assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
+        assert done.stderr.startswith("llm-label calibrate: ") and done.stderr.count("\n") == 1
+    assert_one_line_error(run("calibrate", cwd=tmp_path), "CORPUS")
     (tmp_path / "tokenizer.json").unlink()
     assert_one_line_error(run("calibrate", "corpus.jsonl", *with_ring, cwd=tmp_path), "cannot be read")
 

@@ -1,6 +1,6 @@
 """Run every target for its share of the time, each in a process of its own, and print what was done and found.
 
-    python -m tests.fuzz [--minutes 10] [--seed 1] [--out FOLDER] [--plain]
+python -m tests.fuzz [--minutes 10] [--seed 1] [--out FOLDER] [--plain]
 """
 
 import argparse

@@ -32,7 +32,9 @@ def check(data: bytes) -> None:
         took = [_seconds(work, case, pieces) for pieces in (short, long)]
         if took[1] < NOTABLE or took[1] < took[0] * TIMES * SLOWER:
             return
-    raise AssertionError(f"{TIMES} times the input takes {took[1] / took[0]:.0f} times as long ({took[1]:.2f} s of CPU)")
+    raise AssertionError(
+        f"{TIMES} times the input takes {took[1] / took[0]:.0f} times as long ({took[1]:.2f} s of CPU)"
+    )
 
 
 def _seconds(work: Callable[[Case, list[bytes]], None], case: Case, pieces: list[bytes]) -> float:

@@ -20,7 +20,29 @@ TEXTS = (
     "- x\n", "> ", "| a | b |\n|--|--|\n", "# h\n", "Some words. More words, and more.\n\nA paragraph. ", "<!--", "-->", "<div>",
     "{\"a\":1}", "[", "null", "מילה ", "0", "data: x", "[DONE]",
 )  # fmt: skip
-SCALARS = (None, True, False, 0, 1, -1, 2, 10**25, 1.5, 1e308, "", "null", "stop", "x", [], {}, [[]], [{}], {"a": {}}, [None], ["t"])
+SCALARS = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    10**25,
+    1.5,
+    1e308,
+    "",
+    "null",
+    "stop",
+    "x",
+    [],
+    {},
+    [[]],
+    [{}],
+    {"a": {}},
+    [None],
+    ["t"],
+)
 WORDS = (
     "choices", "delta", "message", "content", "text", "index", "finish_reason", "role", "assistant", "user", "system",
     "logprobs", "usage", "error", "llm_label", "id", "model", "tool_calls", "function_call", "refusal", "type", "output",
@@ -137,9 +159,13 @@ def _write(tree: Any, dice: random.Random) -> bytes:
     way = dice.randrange(8)
     text = json.dumps(tree, ensure_ascii=way in (1, 2), separators=(",", ":") if way < 5 else None)
     if way == 3:
-        text = re.sub(r'"(\w)(\w*)"(\s*:)', lambda m: f'"\\u{ord(m[1]):04x}{m[2]}"{m[3]}' if dice.random() < 0.2 else m[0], text)
+        text = re.sub(
+            r'"(\w)(\w*)"(\s*:)', lambda m: f'"\\u{ord(m[1]):04x}{m[2]}"{m[3]}' if dice.random() < 0.2 else m[0], text
+        )
     if way == 4:
-        text = re.sub(r'("\w+")(:)("[^"\\]*"|\d+|null)', lambda m: f'{m[0]},{m[1]}:{m[3]}' if dice.random() < 0.05 else m[0], text)
+        text = re.sub(
+            r'("\w+")(:)("[^"\\]*"|\d+|null)', lambda m: f"{m[0]},{m[1]}:{m[3]}" if dice.random() < 0.05 else m[0], text
+        )
     if way == 6:
         text = text.replace(", ", " ,\t").replace("/", "\\/")
     return text.encode("utf-8", "replace" if way == 7 else "surrogatepass")
@@ -226,7 +252,9 @@ def _by(change: Callable[[Any, random.Random], Any]) -> "Step":
 
 def _byte(body: bytes, dice: random.Random, other: bytes, stream: bool) -> bytes:
     at = dice.randrange(len(body) + 1)
-    piece = dice.choice((b"", bytes([dice.randrange(256)]), b'"', b"\\", b"{", b"}", b"\n", b"\r", b",", b"\\ud800", b"\xff", b"NaN"))
+    piece = dice.choice(
+        (b"", bytes([dice.randrange(256)]), b'"', b"\\", b"{", b"}", b"\n", b"\r", b",", b"\\ud800", b"\xff", b"NaN")
+    )
     return body[:at] + piece + body[at + dice.choice((0, 1, 1, 2)) :]
 
 

@@ -289,7 +289,7 @@ def bare(api: str, body: Any, found: list[Spot]) -> str:
     for key in {"responses": ("response",), "messages": ("message",)}.get(api, ()):
         if isinstance(body.get(key), dict):
             body[key].pop(FIELD, None)
-    if api == "responses":
+    if api in ("responses", "chat"):
         _forget_indices(body)
     for choice in body["choices"] if api == "chat" and isinstance(body.get("choices"), list) else ():
         if isinstance(choice, dict):
@@ -327,6 +327,8 @@ def _forget_indices(value: Any) -> None:
 
 
 def _forget(annotation: Any) -> None:
+    if isinstance(annotation, dict) and isinstance(annotation.get("url_citation"), dict):
+        _forget(annotation["url_citation"])
     for name in INDICES:
         if isinstance(annotation, dict) and isinstance(annotation.get(name), Number):
             annotation[name] = None

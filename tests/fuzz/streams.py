@@ -1,5 +1,6 @@
 """Streams: whatever an upstream sends, and however it is cut, the laws hold for what the client gets."""
 
+import re
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -158,6 +159,9 @@ def same_text(came: str, goes: str, known: Collection[str]) -> None:
     if came == goes:
         return
     if any(label in came for label in known):
+        return loosely_same(came, goes)
+    if any(re.search(rf"\n\S+ \n\n{re.escape(label)}\n\n\n", goes) for label in known if label in goes):
+        # A fence was open where a tool call came: it was closed for the end label, and no way leads back from there.
         return loosely_same(came, goes)
     stripped = goes
     while (once := strip(stripped, known)) != stripped:

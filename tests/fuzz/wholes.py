@@ -30,7 +30,11 @@ def check(data: bytes) -> None:
     else:
         assert len(came) == len(goes)
         _compare_texts(case, [(spot.value, goes[at].value, spot.text) for at, spot in enumerate(came)])
-    if case.api == "messages" and len(goes) == len(came) + 1 and ours["content"][-1] == {"type": "text", "text": texts[1][-1]}:
+    if (
+        case.api == "messages"
+        and len(goes) == len(came) + 1
+        and ours["content"][-1] == {"type": "text", "text": texts[1][-1]}
+    ):
         ours["content"].pop()
         goes.pop()
     assert bare(case.api, theirs, came) == bare(case.api, ours, goes), "changed beyond its texts"

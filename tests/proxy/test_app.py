@@ -316,12 +316,17 @@ def test_a_browsers_preflight_goes_to_the_upstream_without_a_key(tmp_path: Path)
         ask = urllib.request.Request(up.url + "/v1/chat/completions", method="OPTIONS")
         ask.add_header("Origin", "http://example.com")
         ask.add_header("Access-Control-Request-Method", "POST")
+        ask.add_header("X-HTTP-Method-Override", "POST")
+        ask.add_header("Authorization", "Bearer " + "x" * 40)
+        ask.data = b'{"messages": []}'
         with urllib.request.urlopen(ask) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        assert [asked["method"] for asked in up.fake.asked] == ["OPTIONS"]
+        assert [(asked["method"], asked["body"]) for asked in up.fake.asked] == [("OPTIONS", b"")]
+        assert not {"authorization", "x-http-method-override"} & {name.lower() for name in up.fake.headers[0]}
 
 
 def test_a_wrong_method_says_which_one_is_right(tmp_path: Path) -> None:
     with proxy(tmp_path, whole(b"{}")) as up, pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(up.url + "/v1/messages", method="PUT"))
-    assert refused.value.status == 405 and refused.value.headers["Allow"] == "POST"
+    with refused.value as answer:
+        assert answer.status == 405 and answer.headers["Allow"] == "POST"

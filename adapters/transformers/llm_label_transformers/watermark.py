@@ -16,13 +16,19 @@ from transformers.generation.configuration_utils import BaseWatermarkingConfig
 from llm_label.errors import KeyringError
 from llm_label.watermark.keyring import VARIETIES, Key, Keyring
 from llm_label_transformers.biasing import BiasLogitsProcessor
+from llm_label_transformers.knockout import KnockoutLogitsProcessor
 from llm_label_transformers.racing import RaceLogitsProcessor
 
 __all__ = ["PROCESSORS", "KeyedWatermarkingConfig", "use_keyring", "watermarking_config"]
 
 # scheme -> what marks with it, made from a key and a variety
 PROCESSORS: Mapping[str, type[Any]] = MappingProxyType(
-    {"gumbel": RaceLogitsProcessor, "dual_gumbel": RaceLogitsProcessor, "bernoulli": BiasLogitsProcessor}
+    {
+        "gumbel": RaceLogitsProcessor,
+        "dual_gumbel": RaceLogitsProcessor,
+        "bernoulli": BiasLogitsProcessor,
+        "synthid": KnockoutLogitsProcessor,
+    }
 )
 _KEYS: dict[str, Key] = {}  # fingerprint -> key, for this process only
 

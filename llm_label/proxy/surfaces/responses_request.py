@@ -20,7 +20,7 @@ REPLAYED = ("output_text", "input_text", "text")
 def view(body: Mapping[str, Any]) -> RequestView:
     """Return what policy may know of a request. Raises ClientError when `input` is no text and no list of items."""
     given = body.get("input")
-    items = given if isinstance(given, list) else []
+    items, previous = given if isinstance(given, list) else [], body.get("previous_response_id")
     if not isinstance(given, str | list | None) or not all(isinstance(item, dict) for item in items):
         raise ClientError("input must be a string or a list of items")
     users = (asked.plain(item.get("content")) for item in reversed(items) if item.get("role") == "user")
@@ -33,6 +33,7 @@ def view(body: Mapping[str, Any]) -> RequestView:
         prefill=bool(items) and _is_assistant(items[-1]),
         greedy=asked.greedy(body),
         prompt=given if isinstance(given, str) else next(users, ""),
+        continues=previous if isinstance(previous, str) else None,
     )
 
 

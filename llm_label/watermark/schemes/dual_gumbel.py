@@ -56,7 +56,9 @@ class DualGumbel:
 
     def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
         """Score tokens [n] after contexts [n, 4] under both keys."""
-        a, b = (GUMBEL.token_scores(one, contexts, tokens) for one in self.keys(key))
+        keys = np.repeat(np.array(self.keys(key), dtype=np.uint64), len(tokens))
+        word = prf.words(keys, np.tile(contexts, (2, 1)), np.tile(tokens, 2))
+        a, b = GUMBEL.scores(word).reshape(2, -1)
         return np.asarray((1.0 - self.alpha) * a + self.alpha * b)
 
     def log10_tail(self, n: int, score: float) -> float:
