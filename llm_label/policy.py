@@ -29,6 +29,9 @@ OUR_HEADERS = frozenset(
 )
 
 
+TELLING = 20_000  # characters at each end of a prompt
+
+
 class Skipped(StrEnum):
     """Why a mark is left out although nothing failed."""
 
@@ -240,7 +243,12 @@ def _languages(view: RequestView, policy: Policy) -> tuple[str, str | None]:
     language = view.caller.language or policy.language
     if language != "auto":
         return language, language
-    return view.start or language_of(view.prompt) or "zh", None
+    return view.start or language_of(_ends(view.prompt)) or "zh", None
+
+
+def _ends(prompt: str) -> str:
+    """Keep of a long prompt what tells its language: looking at megabytes would hold up every other answer."""
+    return prompt if len(prompt) <= 2 * TELLING else f"{prompt[:TELLING]}\n{prompt[-TELLING:]}"
 
 
 def _watermark_skipped(view: RequestView, policy: Policy) -> Skipped | None:

@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": ("Run the proxy.", "serve"),
     "detect": ("Look for marks in files and say what follows from them.", "detect"),
     "check": ("Validate the settings and print the effective policy.", "check"),
-    "keys": ("Make and list watermark keys.", "keys"),
+    "keys": ("Make and list watermark keys; make API keys for clients.", "keys"),
     "calibrate": ("Measure how often keys find a mark in unmarked text.", "calibrate"),
     "audit": ("Read the audit log.", "audit"),
 }

@@ -84,7 +84,10 @@ def list_entries(
 @_since
 @_json
 def counts(config: Path | None, log: Path | None, since: float | None, as_json: bool) -> None:
-    """Count answers by surface: eligible is labelled + skipped + failed; open ones are on their way, or cut off."""
+    """Count answers by surface.
+
+    Eligible is labelled + skipped + failed; open ones are on their way, or cut off.
+    """
     store = _store(config, log)
     surfaces = _summed(store.counts(since))
     still_open = len(store.list(-1, "open", since))
@@ -106,7 +109,10 @@ def counts(config: Path | None, log: Path | None, since: float | None, as_json: 
 @_log
 @_json
 def show(content_id: str, config: Path | None, log: Path | None, as_json: bool) -> None:
-    """Show the entry of one content id (the record's ProduceID), or of the one that begins so; times are UTC."""
+    """Show the entry of one content id; times are UTC.
+
+    CONTENT_ID is the record's ProduceID, or its beginning.
+    """
     store = _store(config, log)
     found = store.by_prefix(content_id.lower()) if re.fullmatch(r"[0-9A-Fa-f]{4,32}", content_id) else []
     if len(found) > 1:

@@ -14,7 +14,10 @@ __all__ = ["client"]
 @click.argument("name")
 @click.option("--key-file", type=click.Path(path_type=Path), help="File with an existing key; default: a new one.")
 def client(name: str, key_file: Path | None) -> None:
-    """Make an API key for a client: its table goes to standard output, the key itself, once, to standard error."""
+    """Make an API key for a client of the proxy.
+
+    Its [[clients]] table goes to standard output, the key itself, once, to standard error.
+    """
     from llm_label.proxy.clients import digest_of, new_key
 
     key = read_private(key_file, "client key file").strip() if key_file else new_key()

@@ -25,7 +25,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON instead of te
 
 @click.group(epilog="Example: llm-label keys new 2026-11 --tokenizer /models/qwen3/tokenizer.json")
 def keys() -> None:
-    """Make and list watermark keys; the ring is all that detection needs years later."""
+    """Make and list watermark keys, and make API keys for clients of the proxy.
+
+    The ring of watermark keys is all that detection needs years later.
+    """
 
 
 _EXAMPLES = """\b
@@ -71,6 +74,8 @@ def new(
     ring = read_keyring(path) if path.exists() else Keyring()
     file = tokenizer_file(tokenizer)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if import_synthid and import_vllm:
+        raise InputError("--import-synthid and --import-vllm were both given; a key comes from one of them")
     if import_synthid:
         key = _synthid(id, import_synthid, _parameters(given), file, today)
     else:

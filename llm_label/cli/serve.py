@@ -31,14 +31,16 @@ OPTIONS = {
 @click.option(
     "--upstream",
     metavar="URL",
-    help="http(s)://HOST:PORT, or local:PATH for a checkpoint; default: the embedded model.",
+    help="http(s)://HOST:PORT, local:FOLDER for a checkpoint, litellm:MODEL; default: local:, the embedded model.",
 )
 @click.option("--host", help="Address to listen on; default 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one. Default 8080.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes.")
-@click.option("--label", "positions", metavar="POSITIONS", help="Any of start,middle,end.")
-@click.option("--language", help="Language of the labels, or auto.")
-@click.option("--provider", metavar="NAME", help="Name or 27-character code for the record.")
+@click.option("--label", "positions", metavar="POSITIONS", help="Any of start,middle,end; default start.")
+@click.option("--language", help="Language of the labels, such as zh; default auto.")
+@click.option(
+    "--provider", metavar="NAME", help="Name or 27-character code for the record; needed here or in the settings."
+)
 @click.option("--keyring", type=click.Path(path_type=Path), help="Keyring file.")
 @click.option("--key", metavar="ID", help="Watermark with this key of the ring.")
 def serve(config: Path | None, **given: Any) -> int:

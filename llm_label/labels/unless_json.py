@@ -62,8 +62,6 @@ class UnlessJson(Labeler):
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets nested so deep that nobody reads them as JSON may precede prose
         return False
-    except RecursionError:  # nested so deep that no prose is
-        return True
     return True

@@ -169,6 +169,7 @@ class Proxy:
             view = asked.again(entry, caller)
         else:
             view = asked.anew(await self._answer(request, asked, caller), caller)
+            entry = entry or self._log.get(content_id)  # another request for it was quicker, and made its entry
         more = {} if asked.after is None else {"skip_through": asked.after}
         return self._exchange(asked.surface, view, content_id, asked.path, again=entry, more=more), raw
 

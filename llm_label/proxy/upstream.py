@@ -58,6 +58,9 @@ HOP_BY_HOP = frozenset(
 )
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]")  # control characters, bytes that are not UTF-8
 DECODED = ("content-encoding",)  # no longer true of a body that server or client library has decoded
+# Some gateways and web frameworks take route or method from these: a route that is relayed would become another one.
+REROUTING = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url")
+UNSENT = (*DECODED, *REROUTING)
 READABLE = frozenset([*CODINGS, "identity", ""])
 LOST = (aiohttp.ClientConnectionError, OSError)  # no answer has begun: the request may be sent once more
 PAUSE = 0.1  # seconds before the first of the further tries
@@ -217,8 +220,8 @@ class OpenAIUpstream:
 
     def _headers(self, headers: Headers) -> Headers:
         if self._key is None:
-            return [*forwarded(headers, DECODED), ("Accept-Encoding", "identity")]
-        kept = forwarded(headers, {*DECODED, "authorization"})
+            return [*forwarded(headers, UNSENT), ("Accept-Encoding", "identity")]
+        kept = forwarded(headers, {*UNSENT, "authorization"})
         return [*kept, ("Authorization", f"Bearer {self._key}"), ("Accept-Encoding", "identity")]
 
 

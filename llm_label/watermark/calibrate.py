@@ -215,5 +215,5 @@ def _worst(hit: npt.NDArray[np.bool_], labels: Labels) -> tuple[int, int, int] |
 def _drivers(tried: Sequence[Template], key: Key) -> tuple[Driver, ...]:
     """Return the templates that push most documents furthest towards a false alarm under this key."""
     found = [Driver(template, scan(template.ids, key).log10_p) for template in tried]
-    found.sort(key=lambda driver: driver.template.documents * driver.log10_p)
-    return tuple(driver for driver in found[:SHOWN] if driver.log10_p <= math.log10(LEVELS[0]))
+    marked = [driver for driver in found if driver.log10_p <= math.log10(LEVELS[0])]
+    return tuple(sorted(marked, key=lambda driver: driver.template.documents * driver.log10_p)[:SHOWN])

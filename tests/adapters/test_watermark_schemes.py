@@ -121,7 +121,7 @@ def test_two_keys_give_different_answers_even_where_one_would_not(model: Any) ->
 
 
 def test_the_second_key_gets_its_share_of_tokens(model: Any) -> None:
-    """Its own score is higher where it chose: 80 · 6 tokens, the share estimated from both sums, seeded."""
+    """A key's own score is higher where it chose; the share is estimated from both sums, the draws are seeded."""
     rows = write(model, watermarking_config(DUAL), num_return_sequences=12)
     rules = DUAL.spec.rules
     assert isinstance(rules, DualGumbel)

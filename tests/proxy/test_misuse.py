@@ -1,5 +1,6 @@
 """What a client may try: another client's answers, requests that cost more than they should, keys where they do not belong."""
 
+import asyncio
 import json
 import logging
 import threading
@@ -12,10 +13,12 @@ from aiohttp import web
 
 from llm_label.errors import ClientError, KeyringError, SettingsError
 from llm_label.labels.wording import all_wordings
+from llm_label.policy import Policy, RequestView, decide
 from llm_label.proxy.clients import read_wish
 from llm_label.proxy.guard import read_body, strip
 from llm_label.proxy.server import _one_line
 from llm_label.proxy.surfaces import messages
+from llm_label.settings import parse
 from tests.proxy.running import Running, proxy
 from tests.proxy.test_clients import AGENT, CLIENTS, WEB, bearer
 from tests.proxy.test_retrieval import call
@@ -171,3 +174,54 @@ def test_a_key_in_bad_http_is_in_no_log(line: str, tmp_path: Path, caplog: pytes
         logging.getLogger("aiohttp.server").removeFilter(_one_line)
     assert "bad HTTP: " in caplog.text
     assert "llk-secret" not in caplog.text
+
+
+def test_an_unknown_answer_that_two_ask_for_at_once_is_counted_once(tmp_path: Path) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("X-Slow"):
+            begun.set()
+            await asyncio.to_thread(end.wait, 10)
+        return await keeper(request)
+
+    with proxy(tmp_path, slow) as up, Client(up.url) as late:
+        late.post(b"", "X-Slow: yes", path="/v1/responses/resp_z", method="GET")
+        assert begun.wait(10)
+        assert call(up, "GET", "/v1/responses/resp_z")[0] == 200
+        assert [entry.result for entry in up.entries()] == ["complete"]
+        end.set()
+        assert b" 200 " in late.until("四月".encode())
+        assert len(up.entries()) == 1
+        metrics = call(up, "GET", "/metrics")[2].decode()
+        assert 'llm_label_eligible_total{surface="responses"} 1\n' in metrics
+
+
+def test_the_language_of_a_long_prompt_is_told_by_its_ends() -> None:
+    policy = Policy.of(parse({"provider": {"name": "Acme"}}), upstream_watermarks=False)
+    view = RequestView("chat", prompt="四" * 8_000_000)
+    assert seconds(decide, view, policy) < 0.2  # all of it takes more than a second
+    labels = decide(view, policy).labels
+    assert labels is not None and labels.start == "zh"
+
+
+def test_a_thousand_brackets_do_not_make_prose_json() -> None:
+    policy = Policy.of(parse({"provider": {"name": "Acme"}}), upstream_watermarks=False)
+    labeler = decide(RequestView("chat", structured=True, json=True), policy).labeler()
+    assert labeler is not None
+    answer = "[" * 3000 + " 四月很冷。"
+    marked = labeler.feed(answer) + labeler.finish()
+    assert marked.startswith(answer)
+    assert (labeler.applied, labeler.present) == (("end",), False)
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x-original-url", "X-Rewrite-URL"])
+def test_no_header_makes_a_route_another_one(name: str, tmp_path: Path) -> None:
+    with proxy(tmp_path, keeper) as up:
+        assert (
+            call(up, "POST", "/v1/embeddings", {"input": "x"}, **{name: "/v1/chat/completions", "X-Kept": "1"})[0]
+            == 200
+        )
+        sent = {key.lower() for key in up.fake.headers[0]}
+        assert "x-kept" in sent
+        assert name.lower() not in sent

@@ -103,6 +103,7 @@ def test_the_binomial_tail_equals_scipy(n: int) -> None:
             assert binomial_log10_sf(n, 0.25, count) == pytest.approx(expected, rel=1e-7, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 1_000_000), share=st.floats(0.0, 1.0), chance=st.floats(0.01, 0.99))
 def test_the_binomial_tail_is_a_probability_and_falls_with_the_count(n: int, share: float, chance: float) -> None:
     count = min(n, int(share * n))

@@ -43,9 +43,9 @@ def _clean_turn(editor: Editor, path: Path, content: Any, known: Collection[str]
     cleaned_blocks = _cleaned([text for _, text in blocks], known)
     pairs = list(zip(blocks, cleaned_blocks, strict=True))
     emptied = {k for (k, text), cleaned in pairs if text.strip() and not cleaned.strip()}
-    dropped = [k for k in sorted(emptied) if "cache_control" not in content[k]]  # a breakpoint that the client set stays
+    dropped = {k for k in emptied if "cache_control" not in content[k]}  # a breakpoint that the client set stays
     if len(dropped) == len(content):
-        dropped = []
+        dropped = set()
     for (k, text), cleaned in pairs:
         if cleaned != text and k not in emptied:
             editor.set((*path, k, "text"), cleaned, text)
