@@ -53,7 +53,7 @@ def prepare() -> None:
     say(f"creating {VENV.name} with Python {sys.version.split()[0]}")
     run(sys.executable, "-m", "venv", str(VENV))
     python = str(BIN / "python")
-    say("installing llm-label, its transformers adapter and the test tools (about 1.5 GB, most of it torch)")
+    say("installing llm-label, the transformers adapter and test tools (1.5 GB, mostly torch; some minutes)")
     run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1")  # 25.1 reads dependency groups
     run(python, "-m", "pip", "install", "--progress-bar=off", "--quiet", *PACKAGES, "--group", "test")
     stamp.write_text(fingerprint())

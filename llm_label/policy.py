@@ -151,7 +151,7 @@ class Policy:
 
 def decide(view: RequestView, policy: Policy) -> Plan:
     """Plan the marks of one answer. Raises ClientError when a required one cannot be applied to this request."""
-    _check_structured(view)
+    _check_structured(view, policy)
     labels, label_skipped = _label(view, policy)
     skipped = _watermark_skipped(view, policy)
     if policy.watermark_required and skipped:
@@ -179,7 +179,8 @@ def producer(provider: ProviderSettings) -> str:
         return check_producer(provider.code)
     if not provider.name:
         raise SettingsError(
-            "provider: the record needs a name or the 27-character code; set provider.name or provider.code"
+            "provider: the record needs a name or the 27-character code; give --provider NAME, or set provider.name or "
+            "provider.code in llm-label.toml"
         )
     return check_producer(provider.name)
 
@@ -200,15 +201,20 @@ def known_language(language: str, where: str) -> str:
     raise SettingsError(f"{where}: {language!r} is not known; known: auto, {', '.join(LANGUAGES)}")
 
 
-def _check_structured(view: RequestView) -> None:
-    """Refuse output without a label where the operator wrote so. Raises NotAllowed."""
+def _check_structured(view: RequestView, policy: Policy) -> None:
+    """Raise NotAllowed where a request takes the label away by a field that its upstream may well ignore."""
     allowed = view.caller.structured
-    if not view.structured or allowed == "allow" or (allowed == "json" and view.json):
+    if not (view.structured or view.fill_in) or allowed == "allow":
+        return
+    # With "json", what matters is the label: an answer that is not the JSON it was to be gets it.
+    due = bool(_positions(view, policy)) and view.caller.traffic == "human"
+    if allowed == "json" and (not due or (view.json and not view.fill_in)):
         return
     who = f" to client {view.caller.name!r}" if view.caller.name else ""
-    served = "JSON mode and JSON schemas are" if allowed == "json" else "text is"
+    served = "text, JSON mode and JSON schemas are" if allowed == "json" else "text is"
     raise NotAllowed(
-        f"structured output of this kind is not served{who}: it carries no label; {served} served",
+        f"{'fill-in-the-middle' if view.fill_in else 'structured output of this kind'} is not served{who}: it carries "
+        f"no label; {served} served; the operator may set labels.structured or make this client machine traffic",
         code="structured_refused",
     )
 

@@ -12,9 +12,18 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from llm_label.errors import KeyringError, SettingsError
 
@@ -51,6 +60,7 @@ PLAIN = {
     "bool_type": "true or false is expected",
     "string_type": 'a text in "quotes" is expected',
     "too_short": "must not be empty",
+    "too_long": "one table is expected",  # upstreams
     "missing": "is missing",
     "string_pattern_mismatch": "must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit",
 }
@@ -87,7 +97,7 @@ class LabelSettings(_Section):
     texts: dict[str, str] = {}  # language -> the operator's own wording
     middle_after: int = Field(default=400, ge=1, le=1_000_000)  # characters
     on_failure: Literal["closed", "open"] = "closed"
-    structured: Structured = "allow"  # output that programs parse: it carries no label, and JSON can be checked
+    structured: Structured = "json"  # output that programs parse: it carries no label, and only JSON can be checked
 
 
 class WatermarkSettings(_Section):
@@ -97,10 +107,25 @@ class WatermarkSettings(_Section):
     required: bool = False
 
 
+def _addressed(url: str) -> str:
+    """Refuse a URL that names no server."""
+    if not url.strip():
+        raise PydanticCustomError("upstream_url", "must not be empty; write http://HOST:PORT, or local:")
+    if url.partition(":")[0] in ("http", "https"):
+        try:
+            parts = urlsplit(url)
+            found, _ = parts.hostname, parts.port
+        except ValueError:  # a port that is no number, brackets around no address
+            found = None
+        if not found:
+            raise PydanticCustomError("upstream_url", "has no host or a wrong port; write http://HOST:PORT")
+    return url
+
+
 class UpstreamSettings(_Section):
     """A model server: `http://…`, `https://…` or `KIND:ADDRESS` for a kind that an adapter brings."""
 
-    url: str = "local:"
+    url: Annotated[str, AfterValidator(_addressed)] = "local:"
     api_key_file: Path | None = None
     connect_timeout: float = Field(default=10, gt=0)  # seconds
     read_timeout: float = Field(default=600, gt=0)  # seconds without a byte
@@ -191,11 +216,11 @@ def parse(tree: Mapping[str, Any], source: str = "settings", sources: Mapping[st
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a slip in a key explains the rest
         steps = [str(step) for step in first["loc"]]
         paths = (".".join(steps[:k]) for k in range(len(steps), 0, -1))
         given = next((sources[path] for path in paths if path in sources), None) if sources else None
-        raise SettingsError(f"{given or source}: {_one_line(first)}") from None
+        raise SettingsError(f"{given or source}: {_one_line(first, tree)}") from None
 
 
 def read_private(path: Path, what: str) -> str:
@@ -292,22 +317,41 @@ def _put(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
             table.pop({"name": "code", "code": "name"}.get(key, ""), None)
 
 
-def _one_line(error: ErrorDetails) -> str:
+def _one_line(error: ErrorDetails, tree: Mapping[str, Any]) -> str:
     *parents, last = error["loc"]
+    client, loc = _client(error["loc"], tree)
     if error["type"] == "extra_forbidden":
-        name = ".".join(str(part) for part in error["loc"])
-        return f"unknown key {name!r}; {_near(str(last), _known(parents))}"
+        name = ".".join(str(part) for part in loc)
+        return f"{client}unknown key {name!r}; {_near(str(last), _known(parents))}"
     # The place in a list of values is no key: what was given says which one it is.
     in_list = isinstance(last, int) and parents[-1:] not in ([], ["upstreams"], ["clients"])
-    name = ".".join(str(part) for part in (parents if in_list else error["loc"]))
+    name = client + ".".join(str(part) for part in (loc[:-1] if in_list else loc))
     given = error.get("input")
     if "key_sha256" in parents or last == "key_sha256":  # it may be the key itself, which belongs into no log
         return f"{name}: a SHA-256 in 64 hexadecimal digits is expected; make one with: llm-label keys client NAME"
     if error["type"] == "literal_error":
         known = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}: {given!r} is not known; known: {known}"
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | list) else ""
-    return f"{name}: {PLAIN.get(error['type'], error['msg'])}{shown}"
+    if error["type"] == "tuple_type" and loc in (("upstreams",), ("clients",)):
+        return f"{name}: write [[{name}]] with two brackets"
+    return f"{name}: {PLAIN.get(error['type'], error['msg'])}{_given(given)}"
+
+
+def _client(loc: tuple[int | str, ...], tree: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:
+    """Return which client's table a mistake is in, as a prefix, and its place in that table."""
+    if loc[0] != "clients" or len(loc) < 3 or not isinstance(loc[1], int):
+        return "", loc
+    table = tree["clients"][loc[1]]
+    name = table.get("name") if isinstance(table, Mapping) and loc[2] != "name" else None
+    return f"client {repr(name) if isinstance(name, str) else f'number {loc[1] + 1}'}: ", loc[2:]
+
+
+def _given(value: object) -> str:
+    """Show a value, but neither tables nor a URL's password."""
+    tables = isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
+    if tables or not isinstance(value, str | int | float | list) or "@" in str(value):
+        return ""
+    return f" (given: {value!r})"
 
 
 def _near(name: str, known: list[str]) -> str:

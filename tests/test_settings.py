@@ -67,22 +67,41 @@ def test_every_section_can_come_from_the_environment() -> None:
         ({"server": {"workers": "two"}}, "server.workers: a whole number is expected (given: 'two')"),
         ({"labels": {"regimes": ["us"]}}, "labels.regimes: 'us' is not known; known: cn, eu, kr, none"),
         ({"server": 3}, "server: a table is expected"),
-        ({"clients": {}}, "clients: a list in [brackets] is expected"),
-        ({"clients": [{"nam": "a"}]}, "clients.0.name: is missing"),
-        ({"clients": [CLIENT | {"trafic": "x"}]}, "unknown key 'clients.0.trafic'; did you mean 'traffic'?"),
+        ({"clients": {}}, "clients: write [[clients]] with two brackets"),
+        ({"clients": [{"nam": "a"}]}, "client number 1: unknown key 'nam'; did you mean 'name'?"),
+        ({"clients": [CLIENT | {"trafic": "x"}]}, "client 'a': unknown key 'trafic'; did you mean 'traffic'?"),
         (
             {"clients": [CLIENT | {"traffic": "robot"}]},
-            "clients.0.traffic: 'robot' is not known; known: human, machine",
+            "client 'a': traffic: 'robot' is not known; known: human, machine",
         ),
-        ({"clients": [CLIENT | {"traffic": []}]}, "clients.0.traffic: must not be empty"),
-        ({"clients": [CLIENT | {"positions": []}]}, "clients.0.positions: must not be empty"),
-        ({"clients": [CLIENT | {"name": "a b"}]}, "clients.0.name: must be 1 to 64 of A-Z"),
+        ({"clients": [CLIENT | {"traffic": []}]}, "client 'a': traffic: must not be empty"),
+        ({"clients": [CLIENT | {"positions": []}]}, "client 'a': positions: must not be empty"),
+        ({"clients": [CLIENT | {"name": "a b"}]}, "client number 1: name: must be 1 to 64 of A-Z"),
+        (
+            {"clients": [CLIENT, {"name": "b", "key": "abc"}]},
+            "client 'b': unknown key 'key'; known here: name, key_sha256,",
+        ),
+        ({"clients": [{"key_sha256": "0" * 64}]}, "client number 1: name: is missing"),
+        ({"clients": ["x"]}, "clients.0: a table is expected"),
+        ({"upstreams": {"url": "http://x"}}, "settings: upstreams: write [[upstreams]] with two brackets"),
+        ({"upstreams": [{"url": "http://"}]}, "upstreams.0.url: has no host or a wrong port; write http://HOST:PORT"),
+        ({"upstreams": [{"url": "http://x:80x"}]}, "wrong port; write http://HOST:PORT (given: 'http://x:80x')"),
+        ({"upstreams": [{"url": ""}]}, "upstreams.0.url: must not be empty; write http://HOST:PORT"),
     ],
 )
 def test_a_mistake_is_one_line(tree: dict[str, Any], line: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(tree)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_is_shown_without_tables_and_passwords() -> None:
+    with pytest.raises(SettingsError) as two:
+        parse({"upstreams": [{"url": "http://a"}, {"url": "http://b"}]})
+    assert str(two.value) == "settings: upstreams: one table is expected"
+    with pytest.raises(SettingsError) as caught:
+        parse({"upstreams": [{"url": "http://me:hush@"}]})
+    assert "has no host" in str(caught.value) and "hush" not in str(caught.value)
 
 
 def test_a_wrong_name_in_the_environment_is_refused_too() -> None:

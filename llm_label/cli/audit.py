@@ -111,16 +111,18 @@ def counts(config: Path | None, log: Path | None, since: float | None, as_json: 
 def show(content_id: str, config: Path | None, log: Path | None, as_json: bool) -> None:
     """Show the entry of one content id; times are UTC.
 
-    CONTENT_ID is the record's ProduceID, or its beginning.
+    CONTENT_ID is the record's ProduceID, or its beginning; or the id that the answer itself bears, as chatcmpl-….
     """
     store = _store(config, log)
     found = store.by_prefix(content_id.lower()) if re.fullmatch(r"[0-9A-Fa-f]{4,32}", content_id) else []
+    if not found and content_id.isprintable() and (entry := store.by_upstream_id(content_id)):
+        found = [entry]
     if len(found) > 1:
         raise InputError(f"{content_id!r} begins more than one content id; give more of it")
     if not found:
         raise InputError(
             f"the audit log has no entry {content_id!r}; give a content id or its first 4 digits or more, as in "
-            "`llm-label audit list`"
+            "`llm-label audit list`, or the id of the answer"
         )
     if as_json:
         click.echo(json.dumps(found[0].to_dict(), ensure_ascii=False, indent=2))
@@ -161,6 +163,8 @@ def _shown(entry: Entry) -> dict[str, object]:
     for name in ("opened", "closed"):
         if values[name] is not None:
             values[name] = _time(values[name]) + " UTC"
+    values["stream"] = "yes" if entry.stream else "no"
+    values["language"] = ", then ".join(entry.language.split())
     return values
 
 

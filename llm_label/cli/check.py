@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,31 @@ def check(config: Path | None, as_json: bool) -> int:
 def _check_audit(path: Path) -> None:
     """See that the log can be opened, or made, without making it."""
     folder = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise SettingsError(f"audit log {path} cannot be written; name a file in audit.path")
+    try:
+        if path.exists():
+            if path.is_dir() or not os.access(path, os.W_OK):
+                raise PermissionError
+        else:  # permissions alone do not tell: some folders take no files from anybody
+            tempfile.TemporaryDirectory(dir=folder).cleanup()
+    except OSError as error:
+        why = f": {error.strerror}" if error.strerror else ""
+        raise SettingsError(f"audit log {path} cannot be written{why}; name a file in audit.path") from error
 
 
 def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict[str, Any]:
     language = policy.language
     text = policy.texts[language if language != "auto" else "zh"]
-    shown = f"{text!r}" + (" and the other languages'" if language == "auto" else "")
     where = ", ".join(policy.positions)
+    shown = f"{text!r} at {where}"
+    if language == "auto":
+        shown = f"at {where}, in the question's language, such as {text!r}"
     watermark = f"key {policy.key} ({fingerprint})" if policy.key else "none: no watermark.key"
     if policy.key and not policy.upstream_watermarks:
         watermark = f"skipped: the upstream gives no access to its tokens (key {policy.key})"
     return {
         "policy": policy.id,
         "upstream": settings.upstreams[0].url,
-        "visible label": f"{shown} at {where}" if where else "none: labels.positions is empty",
+        "visible label": shown if where else "none: labels.positions is empty",
         "metadata record": f"ContentProducer {policy.producer}, in X-AIGC"
         + (" and in the body" if settings.server.body_field else ""),
         "watermark": watermark + (", required" if policy.watermark_required else ""),

@@ -25,7 +25,7 @@ def client(name: str, key_file: Path | None) -> None:
     try:
         parse({"clients": [{"name": name, "key_sha256": digest}]})
     except SettingsError as error:
-        raise SettingsError(str(error).replace("settings: clients.0.name", "a client's name", 1)) from None
+        raise SettingsError(str(error).replace("settings: client number 1: name", "a client's name", 1)) from None
     if key_file is None:
         click.echo(f"llm-label: the key of {name}, shown only now: {key}", err=True)
     click.echo(f'[[clients]]\nname = "{name}"\nkey_sha256 = "{digest}"')

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from llm_label.cli.client import client
-from llm_label.errors import InputError, KeyringError
+from llm_label.errors import InputError, KeyringError, SettingsError
 from llm_label.keyfile import keyring_path, read_keyring, tokenizer_spec, write_keyring
 from llm_label.settings import load, read_private
 from llm_label.watermark.generation_config import read_synthid
@@ -72,6 +72,8 @@ def new(
     """Add a key to the ring (made if there is none) and print its fingerprint."""
     path = keyring_path(load(None), keyring)
     ring = read_keyring(path) if path.exists() else Keyring()
+    if id in ring.ids:
+        raise KeyringError(f"key {id!r} is in {path} already; choose another id")
     file = tokenizer_file(tokenizer)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if import_synthid and import_vllm:
@@ -174,7 +176,11 @@ def tokenizer_file(given: str) -> Path:
         from llm_label.proxy.upstream import connect
         from llm_label.settings import UpstreamSettings
 
-        found = connect(UpstreamSettings(url=given)).tokenizer
+        try:
+            found = connect(UpstreamSettings(url=given)).tokenizer
+        except SettingsError as error:  # it speaks of an upstream, where the user named a tokenizer
+            said = str(error).removeprefix("upstream ").partition("; known:")[0]
+            raise InputError(f"--tokenizer {said}") from error
         if found is None:
             raise InputError(f"{given} has no tokenizer.json")
         return found

@@ -48,10 +48,10 @@ def serve(config: Path | None, **given: Any) -> int:
     from llm_label.proxy.server import serve as run
 
     settings = load(config, flags=flags(given), flag_names=dict(OPTIONS.values()))
-    if settings.upstreams[0].url == "local:":
-        click.echo("llm-label: serving the embedded demo model, which knows nothing; see --upstream", err=True)
 
     def announce(address: str, policy: Policy) -> None:
+        if settings.upstreams[0].url == "local:":
+            click.echo("llm-label: serving the embedded demo model, which knows nothing; see --upstream", err=True)
         click.echo(f"llm-label: {address}")
         click.echo(f"llm-label: {summary(settings, policy)}", err=True)
 

@@ -21,6 +21,7 @@ _IN_FLIGHT, _WAITING, _SUM, _COUNT = range(4)
 _BUCKET = 4
 _REFUSED = _BUCKET + len(BUCKETS)
 _WIDTH = _REFUSED + len(REFUSALS)
+SURFACES = ("chat", "completions", "messages", "responses")
 UPSTREAM_FAULTS = ("upstream_error", "upstream_malformed", "truncated")
 Labels = tuple[tuple[str, str], ...]
 
@@ -91,8 +92,10 @@ def _answers(counts: list[Count]) -> Iterator[str]:
     surface = _summed(lambda c: (("surface", c[0]),), counts)
     each = _summed(lambda c: (("surface", c[0]), ("disposition", c[1]), ("reason", c[2])), counts)
     results = _summed(lambda c: (("surface", c[0]), ("result", c[3])), counts)
-    broken = _summed(lambda c: (("surface", c[0]),), [c for c in counts if c[1] == "failed"])
-    upstream = _summed(lambda c: (("surface", c[0]),), [c for c in counts if c[3] in UPSTREAM_FAULTS])
+    # These two are there before the first failure: an alarm on their increase must not miss it.
+    none: list[Count] = [(name, "", "", "", 0) for name in SURFACES]
+    broken = _summed(lambda c: (("surface", c[0]),), none + [c for c in counts if c[1] == "failed"])
+    upstream = _summed(lambda c: (("surface", c[0]),), none + [c for c in counts if c[3] in UPSTREAM_FAULTS])
     yield from _family("eligible_total", "counter", "Requests for generated text that were sent on.", surface)
     yield from _family("answers_total", "counter", "What became of them: labelled, skipped or failed.", each)
     yield from _family("results_total", "counter", "How they ended.", results)

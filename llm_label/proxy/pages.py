@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from llm_label import __version__
 from llm_label.audit.log import Log
-from llm_label.errors import LabelError, TooLarge
+from llm_label.errors import ClientError, LabelError, NotAuthorized, TooLarge
 from llm_label.proxy.body import body_of
 from llm_label.proxy.jsonspan import loads
 from llm_label.proxy.metrics import Row, render
@@ -69,15 +71,24 @@ class Pages:
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _detection(self, request: web.BaseRequest) -> web.StreamResponse:
+        exact = self._is_admin(request)
         raw = await body_of(request, self._limit)
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        token = self._admin_token
-        exact = token is not None and secrets.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
         if not exact and len(raw) > STRANGERS_MAX:
             raise TooLarge(f"the text is larger than {STRANGERS_MAX} bytes; the admin token allows server.max_body")
+        if not raw.strip() or request.headers.get("Content-Type", "").startswith("multipart/"):
+            raise ClientError('no text was sent; the body is the text itself, a saved answer or {"text": "…"}')
         loop = asyncio.get_running_loop()
         verdict = await loop.run_in_executor(self._judge, self._detect, _submitted(raw), exact)
-        return web.json_response(verdict)
+        return web.json_response(verdict, dumps=partial(json.dumps, ensure_ascii=False))
+
+    def _is_admin(self, request: web.BaseRequest) -> bool:
+        """Say whether exact figures may be shown. Raises NotAuthorized for a token that is not the admin's."""
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+        if self._admin_token is None or not given:
+            return False
+        if not secrets.compare_digest(given, self._admin_token.encode()):
+            raise NotAuthorized("this is not the admin token; without one the verdict is coarse")
+        return True
 
 
 def _submitted(raw: bytes) -> bytes | str:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EACCES, EADDRINUSE
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,12 @@ def serve(settings: Settings, announce: Callable[[str, Policy], None]) -> int:
     """Run until SIGTERM or SIGINT; `announce` gets the address and the policy once it is bound. Return the status."""
     server = settings.server
     if server.workers == 1:
-        sock = _bind(settings)
-        ready = partial(announce, _address(server.host, sock))
-        return asyncio.run(_work(settings, sock, ready, Board().row()))
+        return asyncio.run(_work(settings, partial(_bind, settings), announce, Board().row()))
     if not hasattr(os, "fork"):
         raise SettingsError("server.workers above 1 needs an operating system with fork")
-    sock = _bind(settings)
     parts = build(settings)  # a mistake shows here once, not in every worker
     parts.log.close()
+    sock = _bind(settings)
     announce(_address(server.host, sock), parts.policy)
     return _supervise(settings, sock)
 
@@ -119,15 +118,24 @@ def _bind(settings: Settings) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # behind it the address, once more
+        other = "; choose another with --port (0: a free one)" if error.errno in (EADDRINUSE, EACCES) else ""
+        raise SettingsError(f"cannot listen on {host}:{port}: {reason}{other}") from error
 
 
 def _address(host: str, sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
 
 
-async def _work(settings: Settings, sock: socket.socket, ready: Callable[[Policy], None], row: Row) -> int:
-    parts = build(settings, row)
+async def _work(
+    settings: Settings, listen: Callable[[], socket.socket], ready: Callable[[str, Policy], None], row: Row
+) -> int:
+    parts = build(settings, row)  # before the port is taken: who has both wrong learns what he must set first
+    try:
+        sock = listen()
+    except SettingsError:
+        parts.log.close()
+        raise
     parts.upstream.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -140,7 +148,7 @@ async def _work(settings: Settings, sock: socket.socket, ready: Callable[[Policy
     await site.start()
     gc.collect()
     gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of a request
-    ready(parts.policy)
+    ready(_address(settings.server.host, sock), parts.policy)
     await stop.wait()
     await _drain(parts, site, settings.server.drain)
     await runner.cleanup()
@@ -235,7 +243,7 @@ def _fork(settings: Settings, sock: socket.socket, row: Row) -> int:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        status = asyncio.run(_work(settings, sock, lambda policy: None, row))
+        status = asyncio.run(_work(settings, lambda: sock, lambda address, policy: None, row))
     except (SettingsError, KeyringError) as error:
         print(f"llm-label: {error}", file=sys.stderr)
     finally:

@@ -61,6 +61,7 @@ DECODED = ("content-encoding",)  # no longer true of a body that server or clien
 # Some gateways and web frameworks take route or method from these: a route that is relayed would become another one.
 REROUTING = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url")
 UNSENT = (*DECODED, *REROUTING)
+_HOST = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}(/.*)?")
 READABLE = frozenset([*CODINGS, "identity", ""])
 LOST = (aiohttp.ClientConnectionError, OSError)  # no answer has begun: the request may be sent once more
 PAUSE = 0.1  # seconds before the first of the further tries
@@ -135,6 +136,8 @@ def connect(settings: UpstreamSettings) -> Upstream:
         hint = (
             f"; install it in the source tree with: pip install {INSTALL[settings.kind]}"
             if settings.kind in INSTALL
+            else f"; did you mean http://{settings.url}?"
+            if _HOST.fullmatch(settings.url)
             else ""
         )
         raise SettingsError(
@@ -178,7 +181,7 @@ class OpenAIUpstream:
 
     async def _answered(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
         """Return a response once its headers are there; until then nothing was promised, and it may be asked again."""
-        headers, tries = self._headers(request.headers), self._settings.retries
+        headers, tries = self._headers(request), self._settings.retries
         while True:
             try:
                 async with asyncio.timeout(self._settings.read_timeout):
@@ -218,11 +221,14 @@ class OpenAIUpstream:
             )
         return self._session
 
-    def _headers(self, headers: Headers) -> Headers:
+    def _headers(self, request: UpstreamRequest) -> Headers:
+        """Return what travels on. The operator's key takes the place of every key that a client can give."""
         if self._key is None:
-            return [*forwarded(headers, UNSENT), ("Accept-Encoding", "identity")]
-        kept = forwarded(headers, {*UNSENT, "authorization"})
-        return [*kept, ("Authorization", f"Bearer {self._key}"), ("Accept-Encoding", "identity")]
+            return [*forwarded(request.headers, UNSENT), ("Accept-Encoding", "identity")]
+        ours = [("Authorization", f"Bearer {self._key}"), ("Accept-Encoding", "identity")]
+        if request.path.startswith("/v1/messages"):  # where Anthropic itself looks
+            ours.append(("x-api-key", self._key))
+        return [*forwarded(request.headers, {*UNSENT, "authorization", "x-api-key", "api-key"}), *ours]
 
 
 class _Body:

@@ -77,7 +77,7 @@ def terminal(verdict: Verdict, *, keys: bool = True) -> "RenderableType":
         Text(state, _STYLES[verdict.verdict]),
         *(Text(words) for words in (verdict.wording["zh"], verdict.wording["en"])),
         *notes,
-        Text(verdict.signature, "dim"),
+        Text(f"how: {verdict.signature.replace('|', '; ')}", "dim"),
     )
 
 
@@ -129,7 +129,8 @@ def _brief(finding: Finding) -> str:
 
 def _power(log10_p: float) -> str:
     """Write a p-value as a power of ten: never 0, and never rounded down."""
-    return f"10^{math.ceil(log10_p * 10) / 10:.1f}" if log10_p < 0 else "1"
+    power = math.ceil(log10_p * 10) / 10
+    return f"10^{power:.1f}" if power < 0 else "1"
 
 
 def _tests(tests: int) -> str:

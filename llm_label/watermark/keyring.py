@@ -168,7 +168,8 @@ class Key:
     @property
     def fingerprint(self) -> str:
         """Return 16 hex digits that name the scheme key and may be published; equal for root and auditor."""
-        label = f"llm-label key fingerprint {self.spec.scheme} {self.spec.version} {self.spec.prf}".encode()
+        named = "".join(f" {name}={value}" for name, value in self.spec.parameters)
+        label = f"llm-label key fingerprint {self.spec.scheme} {self.spec.version} {self.spec.prf}{named}".encode()
         return hashlib.sha256(label + self.scheme_key().to_bytes(self.spec.rules.key_bytes, "big")).hexdigest()[:16]
 
     def reveal(self) -> str:

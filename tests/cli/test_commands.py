@@ -101,7 +101,7 @@ def test_keys_that_cannot_be_made_or_found_are_one_line(tmp_path: Path) -> None:
     assert_one_line_error(run("keys", "new", "k", "--tokenizer", "none.json", cwd=tmp_path), "cannot be read")
     assert_one_line_error(run("keys", "new", "a b", "--tokenizer", ".", cwd=tmp_path), "key id 'a b' is not allowed")
     run("keys", "new", "k", "--tokenizer", ".", cwd=tmp_path)
-    assert_one_line_error(run("keys", "new", "k", "--tokenizer", ".", cwd=tmp_path), "twice")
+    assert_one_line_error(run("keys", "new", "k", "--tokenizer", ".", cwd=tmp_path), "already; choose another id")
     assert_one_line_error(run("keys", "show", "z", cwd=tmp_path), "known: k")
     into_a_file = ("--keyring", "tokenizer.json/ring.json")
     assert_one_line_error(run("keys", "new", "k", "--tokenizer", ".", *into_a_file, cwd=tmp_path), "cannot be written")
@@ -113,7 +113,10 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
     (tmp_path / "llm-label.toml").write_text('[provider]\nname = "Acme"\n[[upstreams]]\nurl = "http://gpu:8000"\n')
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "ContentProducer Acme" in done.stdout and "at start" in done.stdout
+    assert "ContentProducer Acme" in done.stdout and "at start, in the question's language, such as" in done.stdout
+    assert not (tmp_path / "state").exists()
+    no_folder = run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH="llm-label.toml/log/audit.sqlite3")
+    assert_one_line_error(no_folder, "cannot be written: Not a directory; name a file in audit.path")
     assert json.loads(run("check", "--json", cwd=tmp_path).stdout)["upstream"] == "http://gpu:8000"
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_LABELS_POSITION="end"), "did you mean 'positions'?")
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="某公司"), "code")
@@ -124,7 +127,11 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
 
 
 def test_a_missing_provider_or_command_is_one_line(tmp_path: Path) -> None:
-    assert_one_line_error(run("serve", "--upstream", "http://x", cwd=tmp_path), "provider.name or provider.code")
+    serve = ("serve", "--port", "0", "--upstream")
+    assert_one_line_error(run(*serve, "http://x", cwd=tmp_path), "give --provider NAME, or set provider.name or")
+    told = "did you mean http://localhost:18000?"
+    assert_one_line_error(run(*serve, "localhost:18000", "--provider", "A", cwd=tmp_path), told)
+    assert_one_line_error(run(*serve, "http://", cwd=tmp_path), "--upstream: upstreams.0.url: has no host")
     assert_one_line_error(run("sevre", cwd=tmp_path), "sevre")
     assert_one_line_error(run("serve", "--port", "x", cwd=tmp_path), "--port")
 
@@ -132,9 +139,8 @@ def test_a_missing_provider_or_command_is_one_line(tmp_path: Path) -> None:
 def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
     store = Store(tmp_path / "state" / "llm-label" / "audit.sqlite3")
     entry = Entry("a" * 32, 1.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None)
-    store.write(
-        [entry, Entry("b" * 32, 2.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None, "complete")]
-    )
+    other = replace(entry, content_id="b" * 32, opened=2.0, result="complete", upstream_id="chatcmpl-7")
+    store.write([entry, replace(other, language="zh en")])
     store.close()
     lines = run("audit", "list", cwd=tmp_path).stdout.splitlines()
     assert lines[0].split("  ")[0] == "opened (UTC)" and lines[1].startswith("1970-01-01 00:00:02")
@@ -147,6 +153,8 @@ def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
     ] == ["a" * 32]
     assert json.loads(run("audit", "show", "a" * 32, "--json", cwd=tmp_path).stdout) == entry.to_dict()
     assert re.search(r"producer +Acme", run("audit", "show", "aaaaAA", cwd=tmp_path).stdout)
+    shown = run("audit", "show", "chatcmpl-7", cwd=tmp_path).stdout
+    assert "b" * 32 in shown and re.search(r"stream +yes\n", shown) and re.search(r"language +zh, then en\n", shown)
     assert_one_line_error(run("audit", "show", "c", cwd=tmp_path), "no entry 'c'")
     assert_one_line_error(run("audit", "show", "\udcff", cwd=tmp_path), "no entry '\\udcff'")
     assert_one_line_error(run("audit", "list", "--limit", "9" * 30, cwd=tmp_path), "--limit")
@@ -245,5 +253,8 @@ def test_an_address_in_use_is_one_line(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
+        unnamed = run("serve", "--upstream", "http://x", "--port", port, cwd=tmp_path)
         done = run("serve", "--upstream", "http://x", "--provider", "A", "--port", port, cwd=tmp_path)
-    assert_one_line_error(done, f"cannot listen on 127.0.0.1:{port}")
+    assert_one_line_error(unnamed, "--provider")  # what must be set comes before what is taken
+    assert_one_line_error(done, f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another")
+    assert "while attempting" not in done.stderr

@@ -212,11 +212,16 @@ def test_a_clients_own_positions_and_language_are_planned() -> None:
 @pytest.mark.parametrize(
     ("terms", "json", "line"),
     [
-        ({"structured": "refuse"}, True, "to client 'web': it carries no label; text is served"),
-        ({"structured": "json"}, False, "to client 'web': it carries no label; JSON mode and JSON schemas are served"),
+        ({"structured": "refuse"}, True, "to client 'web': it carries no label; text is served;"),
+        (
+            {"structured": "json"},
+            False,
+            "to client 'web': it carries no label; text, JSON mode and JSON schemas are served;",
+        ),
         ({"structured": "json"}, True, None),
         ({"structured": "allow"}, False, None),
-        ({}, True, "text is served"),
+        ({}, True, "text is served;"),
+        ({"structured": "json", "traffic": ["machine"]}, False, None),
     ],
 )
 def test_structured_output_can_be_refused_per_client(terms: dict[str, Any], json: bool, line: str | None) -> None:
@@ -224,11 +229,24 @@ def test_structured_output_can_be_refused_per_client(terms: dict[str, Any], json
     view = RequestView("chat", structured=True, json=json, caller=caller_of(served, bearer(WEB)))
     policy = Policy.of(served, upstream_watermarks=False)
     if line is None:
-        assert decide(view, policy).label_skipped == Skipped.STRUCTURED
+        assert decide(view, policy).label_skipped in (Skipped.STRUCTURED, Skipped.MACHINE)
         return
     with pytest.raises(NotAllowed) as caught:
         decide(view, policy)
-    assert (caught.value.status, caught.value.code) == (403, "structured_refused") and str(caught.value).endswith(line)
+    assert (caught.value.status, caught.value.code) == (403, "structured_refused") and line in str(caught.value)
+
+
+def test_by_default_no_field_that_an_upstream_may_ignore_takes_a_label_away() -> None:
+    policy = Policy.of(made([]), upstream_watermarks=False)
+    caller = caller_of(made([]), {})
+    for view in (
+        RequestView("chat", structured=True, caller=caller),
+        RequestView("completions", fill_in=True, caller=caller),
+    ):
+        with pytest.raises(NotAllowed, match="it carries no label"):
+            decide(view, policy)
+    unmarked = Policy.of(made([], positions=[]), upstream_watermarks=False)
+    assert decide(RequestView("chat", structured=True, caller=caller), unmarked).label_skipped == Skipped.OFF
 
 
 def test_structured_output_can_be_refused_to_everybody() -> None:
@@ -256,7 +274,7 @@ def test_prose_in_place_of_json_is_labelled(
     chunks = [chunk({"content": piece}) for piece in content] + [chunk({}, "stop"), b"data: [DONE]\n\n"]
     reply = stream(chunks) if streamed else whole(json.dumps(answer).encode())
     body = json.dumps({"messages": MESSAGES, "stream": streamed, **asked}).encode()
-    with proxy(tmp_path, reply, server={"body_field": False}) as up:
+    with proxy(tmp_path, reply, server={"body_field": False}, labels={"structured": "allow"}) as up:
         with urllib.request.urlopen(up.url + "/v1/chat/completions", body, timeout=20) as response:
             said = response.read().decode()
             assert response.headers["X-LLM-Label"].startswith('skipped="structured"')

@@ -268,7 +268,7 @@ MACHINE = {"name": "agent", "key_sha256": ["9" * 64], "traffic": ["human", "mach
     ("more", "labels", "reason"),
     [
         ({"text": {"format": {"type": "json_object"}}}, {}, "structured"),
-        ({"structured_outputs": {"regex": ".*"}}, {}, "structured"),
+        ({"structured_outputs": {"regex": ".*"}}, {"structured": "allow"}, "structured"),
         ({}, {"positions": []}, "off"),
     ],
     ids=["json", "grammar", "off"],

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from llm_label.labels.wording import all_wordings, wording
 from llm_label.metadata.aigc import Record
 from llm_label.metadata.carriers import markdown
 from llm_label.verify.detector import Detector
+from llm_label.verify.findings import WatermarkTest
 from llm_label.verify.report import coarse, line, terminal, to_dict
 from llm_label.verify.verdict import Verdict
 from llm_label.watermark.keyring import Key, Keyring
@@ -87,7 +89,13 @@ def test_terminal_view_tells_what_was_found_and_what_it_means(full: Verdict) -> 
         "p is the chance",
     ):
         assert part in text
-    assert full.wording["en"] in text
+    assert full.wording["en"] in text and "how: alpha:" in text and "; correction:" in text
+
+
+def test_a_p_that_rounds_to_one_is_written_as_one(full: Verdict) -> None:
+    test = next(finding for finding in full.evidence if isinstance(finding, WatermarkTest))
+    for log10_p, written in ((0.0, "p 1;"), (-0.01, "p 1;"), (-0.2, "p 10^-0.2;")):
+        assert written in shown(replace(full, evidence=(replace(test, log10_p=log10_p),)))
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])

@@ -117,7 +117,7 @@ class Choices(ABC):
 
     def outcome(self) -> Outcome:
         """Say what really happened so far."""
-        return outcome(self.plan, self._choices.values(), failed=self.failed, upstream_id=self._template.get("id"))
+        return outcome(self.plan, [*self._choices.values()], failed=self.failed, upstream_id=self._template.get("id"))
 
     def _choice(self, index: int) -> Choice:
         if index not in self._choices:
