@@ -32,6 +32,7 @@ class Log:
         self._patience = patience
         self._waiting: dict[str, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._group: list[asyncio.Future[sqlite3.Error | None]] = []  # who waits for the next transaction
         self._failing = False
         store.wait_for_others(BLOCKING)
 
@@ -78,11 +79,13 @@ class Log:
 
     async def ensure(self, entry: Entry) -> None:
         """Have the entry on disk before going on. Raises MarkError when it cannot be written: fail closed."""
-        deadline = time.monotonic() + self._patience
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + self._patience
         while entry.content_id in self._waiting:
-            try:
-                self._write()
-            except sqlite3.Error as error:
+            written: asyncio.Future[sqlite3.Error | None] = loop.create_future()
+            if not self._group:  # whoever comes in the same turn of the event loop shares the transaction
+                loop.call_soon(self._write_group)
+            self._group.append(written)
+            if error := await written:
                 if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise MarkError(f"the audit log cannot be written: {error}") from error
                 await asyncio.sleep(DELAY)
@@ -111,6 +114,17 @@ class Log:
                 logger.error("the audit log cannot be written: %s; %d entries wait", error, self.waiting)
             self._failing = True
             self._write_after(RETRY)
+
+    def _write_group(self) -> None:
+        group, self._group = self._group, []
+        failed = None
+        try:
+            self._write()
+        except sqlite3.Error as error:
+            failed = error
+        for written in group:
+            if not written.done():  # its client may have left
+                written.set_result(failed)
 
     def _write(self) -> None:
         if self._waiting:

@@ -310,6 +310,8 @@ class Exchange:
         return error
 
     def _close(self, log: Log) -> None:
+        if self._foretold and self._result == self._foretold:
+            return
         if self._over:
             self._ended()
         elif self._left:

@@ -17,6 +17,9 @@ import pytest
 
 from llm_label.audit.entry import Entry
 from llm_label.audit.store import Store
+from llm_label.cli.keys import tokenizer_file
+from llm_label.errors import InputError
+from llm_label.proxy import upstream
 
 TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}, "added_tokens": []}
 
@@ -258,3 +261,11 @@ def test_an_address_in_use_is_one_line(tmp_path: Path) -> None:
     assert_one_line_error(unnamed, "--provider")  # what must be set comes before what is taken
     assert_one_line_error(done, f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another")
     assert "while attempting" not in done.stderr
+
+
+def test_a_tokenizer_of_a_kind_that_is_not_installed_is_called_a_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream.importlib.metadata, "entry_points", lambda group: ())
+    with pytest.raises(InputError) as caught:
+        tokenizer_file("local:")
+    assert str(caught.value).startswith("--tokenizer 'local:' is of kind 'local', which is not installed; install it")
+    assert "http" not in str(caught.value)
