@@ -249,8 +249,11 @@ class _Body:
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            # The library tells of the break first and keeps what came before it; asked again, it tells once more.
+            chunk = self._response.content._read_nowait(-1)
             self.close()
-            raise self._failure(error) from error
+            if not chunk:
+                raise self._failure(error) from error
         self._asked = None
         if not chunk:
             self._timer.cancel()
