@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llm_label.errors import InputError, LabelError
+from llm_label.cli.outcome import errors_apart
+from llm_label.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
-FINE, ABOVE, ERROR = 0, 1, 2
+FINE, ABOVE = 0, 1
 AIM = 100_000  # (family, key) units: enough to count at 1e-5
 LEAST_KEYS = 20
 MOST_UNITS = 20_000_000
@@ -69,7 +70,7 @@ def calibrate(
     plots: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    try:
+    with errors_apart("calibrate"):
         from llm_label.cli.plot import check
 
         check(plots)
@@ -78,15 +79,6 @@ def calibrate(
         found = _calibrate(corpus, family, by_spec, keys, seed)
         _show(found, plots, as_json)
         sys.exit(ABOVE if found.above else FINE)
-    except LabelError as error:
-        click.echo(f"llm-label calibrate: {error}", err=True)
-        sys.exit(ERROR)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        # Python would end with status 1, which here means that a rate is above its level.
-        click.echo(f"llm-label calibrate: internal error: {type(error).__name__}: {error}", err=True)
-        sys.exit(ERROR)
 
 
 def _asked(keyring: Path | None, tokenizer: str | None, scheme: str) -> "dict[Spec, list[Key]]":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llm_label.errors import InputError, LabelError
+from llm_label.cli.outcome import ERROR, errors_apart
+from llm_label.errors import InputError
 
 if TYPE_CHECKING:
     from llm_label.verify.detector import Detector
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["detect"]
 
-FOUND, NONE_SHOWN, ERROR, INCONCLUSIVE = 0, 1, 2, 3
+FOUND, NONE_SHOWN, INCONCLUSIVE = 0, 1, 3
 STATUS = {
     "confirmed": FOUND,
     "possible": FOUND,
@@ -49,20 +50,11 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="JSON; with many FILEs one object a line.")
 def detect(files: tuple[str, ...], keyring: Path | None, alpha: float | None, declared: bool, as_json: bool) -> None:
     names = files or ("-",)
-    try:
+    with errors_apart("detect"):
         detector = _detector(keyring, alpha)
         if len(names) == 1:
             sys.exit(_one(detector, names[0], declared, as_json))
         sys.exit(_many(detector, names, declared, as_json))
-    except LabelError as error:
-        click.echo(f"llm-label detect: {error}", err=True)
-        sys.exit(ERROR)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        # Python would end with status 1, which here means that no mark was shown.
-        click.echo(f"llm-label detect: internal error: {type(error).__name__}: {error}", err=True)
-        sys.exit(ERROR)
 
 
 def _detector(keyring: Path | None, alpha: float | None) -> "Detector":

@@ -26,6 +26,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()  # when the last write began or ended
         self._writing = False
+        self._lost = False  # a write found nobody
         self._unsent = sys.maxsize  # bytes that waited at the last look
         self._comment: asyncio.Task[None] | None = None
         self._every = min(seconds or STALLED, STALLED)
@@ -35,15 +36,15 @@ class Writer:
     def gone(self) -> bool:
         """Whether the client has left; what was written after that has reached nobody."""
         transport = self._protocol.transport
-        return transport is None or transport.is_closing()
+        return self._lost or transport is None or transport.is_closing()
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
         self._writing, self._since = True, self._loop.time()
-        try:  # noqa: SIM105 - every chunk passes here, and suppress() costs several times as much
+        try:
             await self._answer.write(data)
         except ConnectionError:
-            pass
+            self._lost = True
         self._writing, self._since = False, self._loop.time()
 
     async def finish(self) -> None:

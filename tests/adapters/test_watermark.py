@@ -5,6 +5,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from llm_label_transformers.watermark import (
     use_keyring,
     watermarking_config,
 )
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig
 
 from llm_label.errors import KeyringError, MarkError
 from llm_label.watermark.keyring import Key, Keyring, Spec
 from llm_label.watermark.scan import scan
+from tests.adapters.toy import EOS, PAD, one_thread, write
 from tests.watermark.golden_gumbel import fixture_logits, generate
 
 ROOT = bytes(range(50, 82))
 KEY = Key.new("toy", ROOT, Spec())
-PAD, EOS, VOCABULARY = 0, 1, 512
+sample = partial(write, max_new_tokens=60)
 
 
 @pytest.fixture(autouse=True)
@@ -44,36 +46,8 @@ def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=None,
-    )
-    yield LlamaForCausalLM(config).eval()
-    torch.set_num_threads(threads)
-
-
-def sample(model: Any, config: Any, **given: Any) -> np.ndarray:
-    """Sample completions [b, new] from two prompts, the first left-padded."""
-    ids = torch.tensor([[PAD, PAD, 5, 6], [7, 8, 9, 10]])
-    settings: dict[str, Any] = {
-        "attention_mask": (ids != PAD).long(),
-        "do_sample": True,
-        "top_k": 0,
-        "max_new_tokens": 60,
-        "suppress_tokens": [PAD, EOS],
-        "watermarking_config": config,
-    } | given
-    return np.asarray(model.generate(ids, **settings)[:, ids.shape[1] :])
+    with one_thread() as toy_model:
+        yield toy_model
 
 
 def possible(scores: Any) -> list[int]:

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers", reason="the transformers adap
 from llm_label_transformers import biasing, racing  # after the skip
 from llm_label_transformers import watermark as plugin
 from llm_label_transformers.watermark import KeyedWatermarkingConfig, watermarking_config
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig
 
 from llm_label.errors import KeyringError, MarkError
 from llm_label.watermark import prf
@@ -22,12 +22,12 @@ from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
+from tests.adapters.toy import EOS, PAD, one_thread, toy, write
 
 ROOT = bytes(range(50, 82))
 DUAL = Key.new("two", ROOT, Spec(scheme="dual_gumbel", parameters=(("alpha", 0.3),)))
 COIN = Key.new("coin", ROOT, Spec(scheme="bernoulli"))
 OTHERS = [Key.new("other", bytes(32), key.spec) for key in (DUAL, COIN)]
-PAD, EOS, VOCABULARY = 0, 1, 512
 
 
 @pytest.fixture(autouse=True)
@@ -37,42 +37,10 @@ def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def toy(vocabulary: int = VOCABULARY) -> Any:
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=None,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-    torch.manual_seed(1)
-    yield toy()
-    torch.set_num_threads(threads)
-
-
-def write(model: Any, config: Any, **given: Any) -> np.ndarray:
-    """Write completions [b, new] after two prompts, the first left-padded."""
-    ids = torch.tensor([[PAD, PAD, 5, 6], [7, 8, 9, 10]])
-    settings: dict[str, Any] = {
-        "attention_mask": (ids != PAD).long(),
-        "do_sample": True,
-        "top_k": 0,
-        "max_new_tokens": 80,
-        "suppress_tokens": [PAD, EOS],
-        "watermarking_config": config,
-    } | given
-    return np.asarray(model.generate(ids, **settings)[:, ids.shape[1] :])
+    with one_thread() as toy_model:
+        yield toy_model
 
 
 SAMPLING: list[dict[str, Any]] = [

@@ -19,7 +19,7 @@ from llm_label.errors import MarkError
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.synthid import SynthID, join_keys
-from tests.adapters.test_watermark_schemes import toy, write
+from tests.adapters.toy import one_thread, write
 from tests.watermark.golden_synthid import imported
 
 KEY = Key.new("synthid", bytes(range(50, 82)), Spec(scheme="synthid"))
@@ -36,11 +36,8 @@ def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-    torch.manual_seed(1)
-    yield toy()
-    torch.set_num_threads(threads)
+    with one_thread() as toy_model:
+        yield toy_model
 
 
 @pytest.mark.parametrize(
