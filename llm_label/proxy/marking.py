@@ -39,6 +39,8 @@ class Marking:
         """Return what goes to the client for a chunk of a stream; look at `broke` afterwards."""
         if self.untouched or self.opened:
             return chunk
+        if self._parser.between and (out := self.answer.again(chunk)) is not None:
+            return out
         try:
             events = self._parser.feed(chunk)
         except UpstreamError as error:

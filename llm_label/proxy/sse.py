@@ -54,9 +54,14 @@ class Parser:
         self._start = True
         self._swallow_lf = False  # the last event ended in CR; a LF right after it belongs to that line end
 
+    @property
+    def between(self) -> bool:
+        """Whether what was fed ends where an event ends."""
+        return not (self._buffer or self._start or self._swallow_lf)
+
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes. Raises UpstreamError when one is larger than `max_event`."""
-        if not (self._buffer or self._start or self._swallow_lf) and _is_one_event(chunk):
+        if self.between and _is_one_event(chunk):
             return [Event(chunk, chunk[6:-2])]
         if len(self._buffer) > self._max_event:
             raise UpstreamError(

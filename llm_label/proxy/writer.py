@@ -24,7 +24,7 @@ class Writer:
     def __init__(self, request: web.BaseRequest, answer: web.StreamResponse, seconds: float) -> None:
         self._protocol, self._answer, self._seconds = request.protocol, answer, seconds
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()  # when the last write began or ended
+        self._since = self._loop.time()  # when the last write began
         self._writing = False
         self._lost = False  # a write found nobody
         self._unsent = sys.maxsize  # bytes that waited at the last look
@@ -45,7 +45,7 @@ class Writer:
             await self._answer.write(data)
         except ConnectionError:
             self._lost = True
-        self._writing, self._since = False, self._loop.time()
+        self._writing = False
 
     async def finish(self) -> None:
         """Write what is left of the answer, its end in any case."""

@@ -18,12 +18,14 @@ from llm_label.proxy.jsonspan import Editor, dumps
 from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.sse import Event, frame
 from llm_label.proxy.surfaces.choice import Choice, Delta, calls, outcome, reason
+from llm_label.proxy.surfaces.pattern import LESSONS, Pattern
 from llm_label.proxy.surfaces.reading import FIELD, error_body, malformed, read
 
 __all__ = ["Choices"]
 
 # What a chunk of our own copies from the chunk beside it.
 COPIED = ("id", "object", "created", "model", "service_tier", "system_fingerprint", "provider")
+CHANGING = ("created", "obfuscation")  # from chunk to chunk, on some servers
 NOT_SIMPLE = frozenset(["error", FIELD])
 
 
@@ -46,6 +48,8 @@ class Choices(ABC):
     _finished: int = 0  # choices that gave a finish_reason
     _first: bool = True
     _last: bool = False  # the closing `llm_label` object was sent
+    _pattern: Pattern | None = None  # of the last simple frame
+    _lessons: int = LESSONS  # how often it may still be learnt
 
     @abstractmethod
     def _label_whole(self, editor: Editor, at: int, choice: Mapping[str, Any], state: Choice) -> None:
@@ -97,6 +101,17 @@ class Choices(ABC):
             self.ended = True
             return self._flush() + self._closing() + event.raw
         return self._chunk(event)
+
+    def again(self, raw: bytes) -> bytes | None:
+        """Return the bytes that go to the client for a frame like the one before; None: it has to be parsed."""
+        pattern = self._pattern
+        if pattern is None or self.ended or (found := pattern.read(raw)) is None:
+            return None
+        state = self._choices[pattern.index]
+        if state.closed:
+            return None
+        new = state.feed(found.text)
+        return raw if new == found.text else self._with_text(pattern.event(raw), new, found.text)
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
@@ -172,9 +187,13 @@ class Choices(ABC):
 
     def _simple_chunk(self, event: Event, index: int, text: str) -> bytes:
         """Do what `_chunk` does, for the frame that nearly every frame of a stream is."""
+        if self._lessons:
+            self._lessons -= 1
+            self._pattern = Pattern.of(event, ("choices", 0, *self.TEXT), index, CHANGING)
         new = self._choice(index).feed(text)
-        if new == text:
-            return event.raw
+        return event.raw if new == text else self._with_text(event, new, text)
+
+    def _with_text(self, event: Event, new: str, text: str) -> bytes:
         editor = Editor(event.data or b"")
         editor.set(("choices", 0, *self.TEXT), new, text)
         return event.with_data(editor.apply())

@@ -26,6 +26,7 @@ from llm_label.proxy.surfaces import asked
 from llm_label.proxy.surfaces.choice import Choice, outcome
 from llm_label.proxy.surfaces.messages_blocks import block_of, delta_text, goes_on, is_tool, kind_of, reason_of, text_of
 from llm_label.proxy.surfaces.messages_history import clean
+from llm_label.proxy.surfaces.pattern import LESSONS, Pattern
 from llm_label.proxy.surfaces.reading import FIELD, malformed, read
 
 __all__ = ["NAME", "PATH", "Answer", "clean", "error_body", "view"]
@@ -47,6 +48,7 @@ ERROR_TYPES = {
 }
 
 BLOCK_EVENTS = ("content_block_start", "content_block_delta", "content_block_stop")
+TEXT = ("delta", "text")  # where a `text_delta` holds it
 
 Body = Mapping[str, Any]
 
@@ -92,6 +94,8 @@ class Answer:
     _next: int = 0  # index of the next block
     _last: bool = False  # the closing `llm_label` object was sent
     _stopped: bool = False  # `message_stop` has passed
+    _pattern: Pattern | None = None  # of the last event that brought text
+    _lessons: int = LESSONS  # how often it may still be learnt
 
     def whole(self, raw: bytes) -> bytes:
         """Return the JSON answer with its marks."""
@@ -123,6 +127,13 @@ class Answer:
             return self._pass(event, body)
         return self._release() + self._live(event, body)
 
+    def again(self, raw: bytes) -> bytes | None:
+        """Return the bytes that go to the client for a `text_delta` like the one before; None: it has to be parsed."""
+        pattern = self._pattern
+        if pattern is None or self._held or self._turn.closed or (found := pattern.read(raw)) is None:
+            return None
+        return self._write(pattern.event(raw), TEXT, found.text, pattern.index)
+
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
         if self._stopped or self.failed or (self._turns and self._turns[-1].finish_reason):
@@ -152,7 +163,7 @@ class Answer:
 
     def _begin(self, blocks: int = 0) -> None:
         self._turns.append(Choice(self.plan.labeler()))
-        self._next, self._last, self._stopped = blocks, False, False
+        self._next, self._last, self._stopped, self._pattern = blocks, False, False, None
 
     # Whole answers.
 
@@ -251,7 +262,12 @@ class Answer:
         if kind == "content_block_stop":
             return self._block_stops(event, body, index)
         text = delta_text(body)
-        return event.raw if text is None else self._write(event, ("delta", "text"), text, index)
+        if text is None:
+            return event.raw
+        if self._lessons:
+            self._lessons -= 1
+            self._pattern = Pattern.of(event, TEXT, index)
+        return self._write(event, TEXT, text, index)
 
     def _block_starts(self, event: Event, block: Body, index: int) -> bytes:
         text = text_of(block)
@@ -275,7 +291,7 @@ class Answer:
 
     def _write(self, event: Event, path: tuple[str, ...], text: str, index: int) -> bytes:
         new = self._turn.feed(text)
-        if text.strip():
+        if text and not text.isspace():
             self._place = index
         if new == text:
             return event.raw

@@ -24,6 +24,7 @@ from llm_label.proxy.jsonspan import Editor, Path, dumps
 from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.sse import Event, frame
 from llm_label.proxy.surfaces.choice import TEXT_PARTS
+from llm_label.proxy.surfaces.pattern import LESSONS, Pattern
 from llm_label.proxy.surfaces.reading import FIELD, error_body, malformed, read
 from llm_label.proxy.surfaces.responses_output import Output, is_labelled, object_of, string_of
 from llm_label.proxy.surfaces.responses_queue import Citation, Held, Part, Piece, Queue, Ready, kind_of, place_of
@@ -34,6 +35,7 @@ __all__ = ["NAME", "PATH", "Answer", "clean", "error_body", "view"]
 PATH = "/v1/responses"
 
 TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+CHANGING = ("sequence_number", "obfuscation")  # from delta to delta
 UNFINISHED = ("queued", "in_progress", "cancelled")  # a response of this status may come without output
 
 
@@ -58,6 +60,8 @@ class Answer:
     _announced: bool = False  # the planned `llm_label` object was sent
     _silent: set[Any] = field(default_factory=set)  # output_index of messages that carry no label
     _parts: dict[tuple[Any, Any], Part] = field(default_factory=dict)  # (output_index, content_index)
+    _pattern: tuple[Pattern, Part] | None = None  # of the event before, if it was a text delta
+    _lessons: int = LESSONS  # how often it may still be learnt
     _output: Output = field(init=False)
     _queue: Queue = field(init=False)
 
@@ -92,7 +96,20 @@ class Answer:
         number = body.get("sequence_number")
         number = number if type(number) is int else None
         self._number = self._number if number is None else max(self._number, number)
+        self._pattern = None
         return self._queue.put(self._handle(kind, event, body), number)
+
+    def again(self, raw: bytes) -> bytes | None:
+        """Return the bytes that go to the client for a text delta like the one before; None: it has to be parsed."""
+        if self._pattern is None:
+            return None
+        pattern, part = self._pattern
+        found = pattern.read(raw)
+        if found is None or len(found.numbers) > 1 or part.text.closed:
+            return None
+        number = found.numbers[0] if found.numbers else None
+        self._number = max(self._number, number or 0)
+        return self._queue.put(self._piece(pattern.event(raw), ("delta",), found.text, part), number)
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
@@ -150,7 +167,14 @@ class Answer:
 
     def _delta(self, event: Event, body: Mapping[str, Any]) -> Held:
         piece = string_of(body.get("delta"), "a text delta")
-        return Ready(event.raw) if self._is_silent(body) else self._piece(event, ("delta",), piece, self._part(body))
+        if self._is_silent(body):
+            return Ready(event.raw)
+        part = self._part(body)
+        if self._lessons:
+            self._lessons -= 1
+            learnt = Pattern.of(event, ("delta",), 0, CHANGING)
+            self._pattern = (learnt, part) if learnt else None
+        return self._piece(event, ("delta",), piece, part)
 
     def _piece(self, event: Event, path: Path, came: str, part: Part) -> Piece:
         part.last = Piece(event, path, part, came, part.text.feed(came))

@@ -23,6 +23,9 @@ class Answering(Protocol):
     def feed(self, event: Event) -> bytes:
         """Return the bytes that go to the client for one event of the stream."""
 
+    def again(self, raw: bytes) -> bytes | None:
+        """Return the bytes that go to the client for an event like the one before; None: it has to be parsed."""
+
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
 

@@ -1,0 +1,94 @@
+"""Know the event again that nearly every event of a stream is: the one before, with another text.
+
+A server writes the events of one answer after one pattern. Bytes that are those of an event which was parsed and
+understood, but for what stands in the string that holds the text (and in a running number, or padding), mean the same
+with another text; to parse them would show nothing new. Exact, since a string is known again only if it stands there as
+it is: without an escape or a control character, and without a quote, which ends it. Nothing here does I/O.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from llm_label.proxy.jsonspan import Path, find
+from llm_label.proxy.sse import Event
+
+__all__ = ["LESSONS", "Again", "Pattern"]
+
+LESSONS = 8  # patterns that are learnt for one answer; events that change in other places would cost one each
+MOST_DIGITS = 15
+
+
+class Again(NamedTuple):
+    """What is new in an event that was known again."""
+
+    text: str
+    numbers: tuple[int, ...]  # the running numbers, in the order of the event
+
+
+class _Hole(NamedTuple):
+    before: bytes  # since the last hole
+    stop: bytes  # the byte that ends it
+    kind: str  # text, string, number
+
+
+class Pattern:
+    """The bytes around what changes, and the index of the choice or block that the text belongs to."""
+
+    def __init__(self, holes: list[_Hole], rest: bytes, data: slice, index: int) -> None:
+        self.index = index
+        self._holes, self._rest, self._data = holes, rest, data
+
+    @classmethod
+    def of(cls, event: Event, path: Path, index: int, changing: Collection[str] = ()) -> "Pattern | None":
+        """Learn from an event with the text at `path`, and top-level members that change; None: it cannot be learnt."""
+        raw, data = event.raw, event.data or b""
+        start = raw.rfind(data)
+        if start < 0 or not raw.endswith(b"\n") or (span := find(data, path)) is None:
+            return None
+        spans = [(*span, "text")]
+        for name in changing:
+            if dumped := find(data, (name,)):
+                spans.append((*dumped, "string" if data[dumped[0] : dumped[0] + 1] == b'"' else "number"))
+        holes, at = [], 0
+        for first, end, kind in sorted(spans):
+            inner = kind != "number"  # a string keeps its quotes
+            holes.append(_Hole(raw[at : start + first + inner], raw[start + end - inner :][:1], kind))
+            at = start + end - inner
+        return cls(holes, raw[at:], slice(start, start + len(data) - len(raw)), index)
+
+    def read(self, raw: bytes) -> Again | None:
+        """Return what is new in an event of this pattern; None: it has to be parsed."""
+        at, text = 0, ""
+        numbers: tuple[int, ...] = ()
+        for before, stop, kind in self._holes:
+            if not raw.startswith(before, at):
+                return None
+            at += len(before)
+            end = raw.find(stop, at)
+            piece, at = raw[at:end], end
+            if end < 0:
+                return None
+            if kind == "number":
+                if not piece.isdigit() or (piece[0] == 48 and len(piece) > 1) or len(piece) > MOST_DIGITS:
+                    return None
+                numbers = (*numbers, int(piece))
+            elif (plain := _plain(piece)) is None:
+                return None
+            elif kind == "text":
+                text = plain
+        return Again(text, numbers) if raw[at:] == self._rest else None
+
+    def event(self, raw: bytes) -> Event:
+        """Return the event that bytes of this pattern are."""
+        return Event(raw, raw[self._data])
+
+
+def _plain(piece: bytes) -> str | None:
+    """Return what a JSON string says that stands in its text as it is."""
+    if b"\\" in piece:
+        return None
+    try:
+        text = piece.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
