@@ -107,7 +107,7 @@ class Exchange:
 
     async def _serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
         if not self.job.again:  # it has its entry
-            log.put(self.entry)
+            log.put(self.entry, soon=self.job.view.stream)
         self._log = log
         try:
             response = await upstream.send(self._outgoing(request, raw))
@@ -248,8 +248,13 @@ class Exchange:
         marking = self.marking
         try:
             async for chunk in chunks:
-                self._notice(client)  # before the next label is applied, which would reach nobody
-                await self._deliver(client, marking.feed(chunk))
+                if client.gone:  # before the next label is applied, which would reach nobody
+                    self._notice(client)
+                out = marking.feed(chunk)
+                if out and self.first_byte and not (self._left or marking.opened):
+                    await client.write(out)
+                else:
+                    await self._deliver(client, out)
                 if marking.broke:
                     break
         except UpstreamError as error:
@@ -321,7 +326,7 @@ class Exchange:
             if first := retold(log.get(self.entry.content_id) or self.job.again, self.entry):
                 log.put(first)
         elif self.entry.result != self._foretold:
-            log.put(self.entry)
+            log.put(self.entry, soon=self.job.surface is responses)  # its client may ask again, another worker
 
     def _fill(self, result: Result) -> None:
         """Put into the entry what really happened so far."""

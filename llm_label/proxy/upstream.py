@@ -8,6 +8,7 @@ import asyncio
 import importlib.metadata
 import io
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,7 +246,7 @@ class _Body:
         return self
 
     async def __anext__(self) -> bytes:
-        self._asked = self._loop.time()
+        self._asked = time.monotonic()
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
@@ -275,7 +276,7 @@ class _Body:
         self._response.close()
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = time.monotonic()
         left = (now if self._asked is None else self._asked) + self._seconds - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 
 from aiohttp import web
 
@@ -24,7 +25,7 @@ class Writer:
     def __init__(self, request: web.BaseRequest, answer: web.StreamResponse, seconds: float) -> None:
         self._protocol, self._answer, self._seconds = request.protocol, answer, seconds
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()  # when the last write began
+        self._since = time.monotonic()  # when the last write began
         self._writing = False
         self._lost = False  # a write found nobody
         self._unsent = sys.maxsize  # bytes that waited at the last look
@@ -40,7 +41,7 @@ class Writer:
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
-        self._writing, self._since = True, self._loop.time()
+        self._writing, self._since = True, time.monotonic()
         try:
             await self._answer.write(data)
         except ConnectionError:
@@ -49,7 +50,7 @@ class Writer:
 
     async def finish(self) -> None:
         """Write what is left of the answer, its end in any case."""
-        self._writing, self._since = True, self._loop.time()
+        self._writing, self._since = True, time.monotonic()
         await self._answer.write_eof()
 
     def silence(self) -> None:
@@ -62,11 +63,11 @@ class Writer:
             self._comment.cancel()
 
     def _look(self) -> None:
-        transport, silent = self._protocol.transport, self._loop.time() - self._since
+        transport, silent = self._protocol.transport, time.monotonic() - self._since
         if transport and (self._writing or self._protocol.writing_paused):  # a comment would only wait behind the rest
             unsent = transport.get_write_buffer_size()
             if unsent < self._unsent:  # it is slow, but it takes something
-                self._since, silent = self._loop.time(), 0.0
+                self._since, silent = time.monotonic(), 0.0
             elif silent >= STALLED:
                 return transport.abort()
             self._unsent = unsent

@@ -25,7 +25,7 @@ __all__ = ["Choices"]
 
 # What a chunk of our own copies from the chunk beside it.
 COPIED = ("id", "object", "created", "model", "service_tier", "system_fingerprint", "provider")
-CHANGING = ("created", "obfuscation")  # from chunk to chunk, on some servers
+CHANGING = ("obfuscation",)  # OpenAI's padding, in every chunk another
 NOT_SIMPLE = frozenset(["error", FIELD])
 
 
@@ -110,8 +110,8 @@ class Choices(ABC):
         state = self._choices[pattern.index]
         if state.closed:
             return None
-        new = state.feed(found.text)
-        return raw if new == found.text else self._with_text(pattern.event(raw), new, found.text)
+        new = state.feed(found[0])
+        return raw if new == found[0] else self._with_text(pattern.event(raw), new, found[0])
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""

@@ -132,7 +132,7 @@ class Answer:
         pattern = self._pattern
         if pattern is None or self._held or self._turn.closed or (found := pattern.read(raw)) is None:
             return None
-        return self._write(pattern.event(raw), TEXT, found.text, pattern.index)
+        return self._write(pattern.event(raw), TEXT, found[0], pattern.index)
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""

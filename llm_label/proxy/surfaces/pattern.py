@@ -7,34 +7,23 @@ it is: without an escape or a control character, and without a quote, which ends
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 from llm_label.proxy.jsonspan import Path, find
 from llm_label.proxy.sse import Event
 
-__all__ = ["LESSONS", "Again", "Pattern"]
+__all__ = ["LESSONS", "Pattern"]
 
 LESSONS = 8  # patterns that are learnt for one answer; events that change in other places would cost one each
 MOST_DIGITS = 15
 
-
-class Again(NamedTuple):
-    """What is new in an event that was known again."""
-
-    text: str
-    numbers: tuple[int, ...]  # the running numbers, in the order of the event
-
-
-class _Hole(NamedTuple):
-    before: bytes  # since the last hole
-    stop: bytes  # the byte that ends it
-    kind: str  # text, string, number
+# The bytes since the last thing that changes, the byte that ends this one, and what it is: text, string, number.
+Hole = tuple[bytes, bytes, str]
 
 
 class Pattern:
     """The bytes around what changes, and the index of the choice or block that the text belongs to."""
 
-    def __init__(self, holes: list[_Hole], rest: bytes, data: slice, index: int) -> None:
+    def __init__(self, holes: list[Hole], rest: bytes, data: slice, index: int) -> None:
         self.index = index
         self._holes, self._rest, self._data = holes, rest, data
 
@@ -47,36 +36,35 @@ class Pattern:
             return None
         spans = [(*span, "text")]
         for name in changing:
-            if dumped := find(data, (name,)):
-                spans.append((*dumped, "string" if data[dumped[0] : dumped[0] + 1] == b'"' else "number"))
+            if there := find(data, (name,)):
+                spans.append((*there, "string" if data[there[0] : there[0] + 1] == b'"' else "number"))
         holes, at = [], 0
         for first, end, kind in sorted(spans):
-            inner = kind != "number"  # a string keeps its quotes
-            holes.append(_Hole(raw[at : start + first + inner], raw[start + end - inner :][:1], kind))
-            at = start + end - inner
+            quote = kind != "number"  # a string keeps its quotes
+            holes.append((raw[at : start + first + quote], raw[start + end - quote :][:1], kind))
+            at = start + end - quote
         return cls(holes, raw[at:], slice(start, start + len(data) - len(raw)), index)
 
-    def read(self, raw: bytes) -> Again | None:
-        """Return what is new in an event of this pattern; None: it has to be parsed."""
-        at, text = 0, ""
-        numbers: tuple[int, ...] = ()
+    def read(self, raw: bytes) -> tuple[str, int | None] | None:
+        """Return the text and the running number of an event of this pattern; None: it has to be parsed."""
+        at, text, number = 0, "", None
         for before, stop, kind in self._holes:
             if not raw.startswith(before, at):
                 return None
             at += len(before)
             end = raw.find(stop, at)
-            piece, at = raw[at:end], end
             if end < 0:
                 return None
+            piece, at = raw[at:end], end
             if kind == "number":
                 if not piece.isdigit() or (piece[0] == 48 and len(piece) > 1) or len(piece) > MOST_DIGITS:
                     return None
-                numbers = (*numbers, int(piece))
+                number = int(piece)
             elif (plain := _plain(piece)) is None:
                 return None
             elif kind == "text":
                 text = plain
-        return Again(text, numbers) if raw[at:] == self._rest else None
+        return (text, number) if raw[at:] == self._rest else None
 
     def event(self, raw: bytes) -> Event:
         """Return the event that bytes of this pattern are."""

@@ -105,11 +105,11 @@ class Answer:
             return None
         pattern, part = self._pattern
         found = pattern.read(raw)
-        if found is None or len(found.numbers) > 1 or part.text.closed:
+        if found is None or part.text.closed:
             return None
-        number = found.numbers[0] if found.numbers else None
-        self._number = max(self._number, number or 0)
-        return self._queue.put(self._piece(pattern.event(raw), ("delta",), found.text, part), number)
+        text, number = found
+        self._number = self._number if number is None else max(self._number, number)
+        return self._queue.put(self._piece(pattern.event(raw), ("delta",), text, part), number)
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
