@@ -32,7 +32,7 @@ class Log:
         self._patience = patience
         self._waiting: dict[str, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._group: list[asyncio.Future[sqlite3.Error | None]] = []  # who waits for the next transaction
+        self._group: list[asyncio.Future[Exception | None]] = []  # who waits for the next transaction
         self._failing = False
         store.wait_for_others(BLOCKING)
 
@@ -84,7 +84,7 @@ class Log:
         """Have the entry on disk before going on. Raises MarkError when it cannot be written: fail closed."""
         loop, deadline = asyncio.get_running_loop(), time.monotonic() + self._patience
         while entry.content_id in self._waiting:
-            written: asyncio.Future[sqlite3.Error | None] = loop.create_future()
+            written: asyncio.Future[Exception | None] = loop.create_future()
             if not self._group:  # whoever comes in the same turn of the event loop shares the transaction
                 loop.call_soon(self._write_group)
             self._group.append(written)
@@ -120,10 +120,10 @@ class Log:
 
     def _write_group(self) -> None:
         group, self._group = self._group, []
-        failed = None
+        failed: Exception | None = None
         try:
             self._write()
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is: nobody may wait for ever
             failed = error
         for written in group:
             if not written.done():  # its client may have left

@@ -6,8 +6,8 @@ from typing import Any
 
 from llm_label.metadata.aigc import Record
 from llm_label.policy import Policy, RequestView, decide
+from llm_label.proxy.marking import Marking
 from llm_label.proxy.notice import Notice
-from llm_label.proxy.sse import Parser
 from llm_label.proxy.surfaces import chat
 from llm_label.proxy.surfaces.surface import Answering, Surface
 from llm_label.settings import parse
@@ -31,11 +31,12 @@ def answer(
 
 def stream(chunks: Iterable[bytes], policy: Policy, view: RequestView | None = None, **more: Any) -> bytes:
     """Pass a stream through, cut as given."""
-    out, parser, marked = [], Parser(), answer(policy, view, **more)
-    for chunk in chunks:
-        out += [marked.feed(event) for event in parser.feed(chunk)]
-    out += [marked.feed(event) for event in parser.end()]
-    return b"".join([*out, marked.finish()])
+    marked = Marking(answer(policy, view, **more), untouched=False, fail_open=False)
+    out = [marked.feed(chunk) for chunk in chunks if not marked.broke]
+    out.append(marked.end())
+    if marked.broke:
+        raise marked.broke
+    return b"".join(out)
 
 
 def cuts(body: bytes, random_: random.Random) -> list[bytes]:

@@ -6,6 +6,7 @@ with another text; to parse them would show nothing new. Exact, since a string i
 it is: without an escape or a control character, and without a quote, which ends it. Nothing here does I/O.
 """
 
+import re
 from collections.abc import Collection
 
 from llm_label.proxy.jsonspan import Path, find
@@ -15,6 +16,7 @@ __all__ = ["LESSONS", "Pattern"]
 
 LESSONS = 8  # patterns that are learnt for one answer; events that change in other places would cost one each
 MOST_DIGITS = 15
+_DATA = re.compile(rb"(?:\A|[\r\n])data: ?\Z")
 
 # The bytes since the last thing that changes, the byte that ends this one, and what it is: text, string, number.
 Hole = tuple[bytes, bytes, str]
@@ -31,8 +33,9 @@ class Pattern:
     def of(cls, event: Event, path: Path, index: int, changing: Collection[str] = ()) -> "Pattern | None":
         """Learn from an event with the text at `path`, and top-level members that change; None: it cannot be learnt."""
         raw, data = event.raw, event.data or b""
-        start = raw.rfind(data)
-        if start < 0 or not raw.endswith(b"\n") or (span := find(data, path)) is None:
+        start = len(raw.rstrip(b"\r\n")) - len(data)  # nothing but its line ends may stand behind the one data line
+        alone = start >= 5 and raw[start:].startswith(data) and _DATA.search(raw, 0, start)
+        if not alone or not raw.endswith(b"\n") or (span := find(data, path)) is None:
             return None
         spans = [(*span, "text")]
         for name in changing:
