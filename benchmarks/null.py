@@ -1,12 +1,23 @@
-"""Measure the realised false-positive rate on (text, key) pairs without a mark, a fresh key for every text.
+"""Measure the realised false-positive rate on (text, key) pairs without a mark, for one key and for a ring of keys.
 
-    python benchmarks/null.py [--pairs 100000] [--scheme gumbel ...] [--ring 1] [--seed 0] [--json]
+    python benchmarks/null.py [--pairs 1e5] [--scheme gumbel ...] [--ring 10] [--seed 0] [--json]
+    python benchmarks/null.py --text human_zh.jsonl.gz --tokenizer qwen3/tokenizer.json --pairs 1e6
     python benchmarks/null.py --spread 200
 
+What is random under the null hypothesis is the key, so the unit is one fresh key on one text: p-values of the same
+text under keys drawn independently are independent, and each text meets many. (Their rates may differ from text to
+text; while none exceeds its level, the number of hits is no larger than a binomial one: Hoeffding 1956.) A ring is
+ten keys in a row on one text, the least p-value corrected for all ten; both readings are of the same pairs.
+
 Texts have 25 to 400 tokens, every doubling as often, and are of three kinds in turn: independent tokens; a loop of 5
-to 20 tokens; a template repeated with one token in twenty changed. With --ring N each text is tried under N fresh keys
-and its p-value is corrected for them. --spread N instead asks N fixed keys about the same templated letters: that
-spread is what shared templates do, and is no error. Exit status 1: a rate is significantly above its level.
+to 20 tokens; a template repeated with one token in twenty changed. --text takes real ones instead. Scores are those
+of `scan`, whose own arithmetic runs here on many keys at once; p falls as the score rises, so the exact tail is asked
+from the highest score down until it leaves the loosest level. One pair in some thousand is put to `scan` itself,
+and must agree to the last bit.
+
+--spread asks N fixed keys about the same templated letters: how their rates differ is what shared templates do to a
+fixed key, and is no error. Exit status 1: a rate is significantly above its level, which one row in two thousand is by
+chance.
 """
 
 import argparse
@@ -16,182 +27,232 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import cycle
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from llm_label.watermark.calibrate import CONFIDENCE, LEVELS, Level, throw_away_key
+from llm_label.cli.corpus import files, read
+from llm_label.keyfile import tokenizer_spec
+from llm_label.verify.encoder import Encoder
+from llm_label.watermark import lattice, tournament
+from llm_label.watermark.calibrate import CONFIDENCE, LEAST, LEVELS, Level
 from llm_label.watermark.intervals import clopper_pearson
 from llm_label.watermark.keyring import Key, Spec
-from llm_label.watermark.scan import Scan, first_occurrences, scan
-from llm_label.watermark.schemes import SCHEMES
+from llm_label.watermark.scan import family_wise, scan, token_scores
+from llm_label.watermark.schemes import SCHEMES, Scheme
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-# (rng, whose [n], position in its text [n], texts) -> tokens [n]
-Kind: TypeAlias = Callable[[np.random.Generator, Ids, Ids, int], Ids]
+Keys: TypeAlias = npt.NDArray[np.uint64]  # [k, words of a key]
+Tail: TypeAlias = Callable[[float], float]
 
+MEASURED: dict[str, dict[str, Any]] = {
+    **{name: {"scheme": name} for name in SCHEMES if name != "synthid"},
+    **{f"synthid-{s}": {"scheme": "synthid", "parameters": {"statistic": s}} for s in ("weighted", "mean")},
+    "gumbel-siphash": {"scheme": "gumbel", "prf": "siphash-2-4-v1"},
+}
 VOCAB = 4096
-SHORTEST, LONGEST = 25, 400
-BATCH = 4096  # texts
-VECTORISED = ("gumbel", "dual_gumbel", "bernoulli")
-CHECKED = 2  # texts of each batch, and as many of those that reach a level, compared with scan
+SHORTEST, LONGEST = 25, 400  # tokens
+KEYS, KEYS_OF_LAWS = 100, 1000  # a text; more where the law of a text takes longer than a score
+LOOSEST = math.log10(LEVELS[0])
+CHECK_EVERY = 4000  # pairs, of which scan repeats two
 
 
-def independent(rng: np.random.Generator, owner: Ids, position: Ids, texts: int) -> Ids:
-    return rng.integers(0, VOCAB, len(owner))
+def independent(rng: np.random.Generator, n: int) -> Ids:
+    return rng.integers(0, VOCAB, n)
 
 
-def periodic(rng: np.random.Generator, owner: Ids, position: Ids, texts: int) -> Ids:
-    period = rng.integers(5, 21, texts)
-    return rng.integers(0, VOCAB, (texts, 20))[owner, position % period[owner]]
+def periodic(rng: np.random.Generator, n: int) -> Ids:
+    return np.resize(rng.integers(0, VOCAB, rng.integers(5, 21)), n)
 
 
-def templated(rng: np.random.Generator, owner: Ids, position: Ids, texts: int) -> Ids:
-    size = rng.integers(20, 101, texts)
-    tokens = rng.integers(0, VOCAB, (texts, 100))[owner, position % size[owner]]
-    changed = rng.random(len(owner)) < 0.05
-    return np.where(changed, rng.integers(0, VOCAB, len(owner)), tokens)
+def templated(rng: np.random.Generator, n: int) -> Ids:
+    tokens = np.resize(rng.integers(0, VOCAB, rng.integers(20, 101)), n)
+    return np.where(rng.random(n) < 0.05, rng.integers(0, VOCAB, n), tokens)
 
 
-KINDS: dict[str, Kind] = {"independent": independent, "period 5-20": periodic, "templated": templated}
+KINDS = {"independent": independent, "period 5-20": periodic, "templated": templated}
 
 
-def texts_of(kind: Kind, rng: np.random.Generator, count: int) -> tuple[Ids, Ids, Ids]:
-    """Return tokens [n] of some texts, whose each is [n] and where it stands in its text [n]."""
-    lengths = np.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST + 1), count)).astype(np.int64)
-    owner = np.repeat(np.arange(count), lengths)
-    position = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return kind(rng, owner, position, count), owner, position
+def synthetic(rng: np.random.Generator) -> Iterator[tuple[str, Ids]]:
+    """Yield texts without end, one of each kind in turn; every template is its own, a family of one."""
+    for kind, make in cycle(KINDS.items()):
+        yield kind, make(rng, int(math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST + 1)))))
 
 
-def p_values(spec: Spec, kind: Kind, rng: np.random.Generator, count: int, ring: int) -> Floats:
-    """Return the corrected log10 p [count] of texts of a kind, each under a ring of fresh keys of its own."""
-    tokens, owner, position = texts_of(kind, rng, count)
-    if spec.scheme in VECTORISED:
-        # the same texts once more for every further key
-        whose = (owner + count * np.arange(ring)[:, None]).ravel()
-        found = by_arrays(spec, np.tile(tokens, ring), whose, np.tile(position, ring), rng).reshape(ring, count)
+def real(paths: list[Path], spec: Spec) -> list[tuple[str, Ids]]:
+    """Return the ids of every text of some files and folders that has enough tokens, and which of them it is from."""
+    encoder, key = Encoder(), fresh_key(spec, np.random.default_rng(0))
+    texts = ((given.name, text.text) for given in paths for path in files([given]) for text in read(path, None))
+    found = [(name, encoder.ids(text, key)) for name, text in texts]
+    return [(name, ids) for name, ids in found if len(ids) >= LEAST]
+
+
+def fresh(spec: Spec, rng: np.random.Generator, count: int) -> Keys:
+    return rng.integers(0, 2**64, (count, spec.rules.key_bytes // 8), dtype=np.uint64)
+
+
+def as_key(words: npt.NDArray[np.uint64], spec: Spec) -> Key:
+    return Key.imported("null", int.from_bytes(words.astype(">u8").tobytes(), "big"), spec)
+
+
+def fresh_key(spec: Spec, rng: np.random.Generator) -> Key:
+    return as_key(fresh(spec, rng, 1)[0], spec)
+
+
+def p_values(spec: Spec, ids: Ids, keys: Keys) -> tuple[Floats, Floats]:
+    """Return score [k] and log10 p [k] of one text under each key; 0.0 for every p above the loosest level."""
+    positions, _ = token_scores(ids, as_key(keys[0], spec))  # which positions count depends on no key
+    if not len(positions):
+        return np.zeros(len(keys)), np.zeros(len(keys))
+    before = positions[:, None] + np.arange(-spec.context_width, 0)
+    by_law = spec.scheme == "synthid"
+    scores, tail = (laws if by_law else words)(spec.rules, keys, ids[before], ids[positions])
+    distinct, place = np.unique(-scores, return_inverse=True)
+    found = np.zeros(len(distinct))
+    for k, score in enumerate((-distinct).tolist()):
+        log10_p = tail(score)
+        if log10_p > LOOSEST:
+            break
+        found[k] = log10_p
+    return scores, found[place]
+
+
+def words(rules: Scheme, keys: Keys, contexts: Ids, tokens: Ids) -> tuple[Floats, Tail]:
+    """Score tokens [n] under all keys, each token under a key of its own, and return the tail over n tokens."""
+    k, n = len(keys), len(tokens)
+    contexts, tokens = np.tile(contexts, (k, 1)), np.tile(tokens, k)
+    if rules.name == "dual_gumbel":
+        pairs = np.array([rules.keys(int(key)) for key in keys[:, 0]], dtype=np.uint64)  # type: ignore[attr-defined]
+        one: Any = SCHEMES["gumbel"]()
+        a, b = (one.token_scores(np.repeat(pairs[:, half], n), contexts, tokens) for half in (0, 1))
+        scores = (1.0 - rules.alpha) * a + rules.alpha * b  # type: ignore[attr-defined]
     else:
-        texts = np.split(tokens, np.flatnonzero(np.diff(owner)) + 1)
-        found = np.array([[scan(ids, fresh(spec, rng)).log10_p for ids in texts] for _ in range(ring)])
-    return np.minimum(0.0, found.min(axis=0) + math.log10(ring))
+        each: Any = np.repeat(keys.T, n, axis=1)  # the words of a key, or its only one
+        scores = rules.token_scores(each if len(each) > 1 else each[0], contexts, tokens)
+    return scores.reshape(k, n).sum(axis=1), lambda score: rules.log10_tail(n, score)
 
 
-def by_arrays(spec: Spec, tokens: Ids, owner: Ids, position: Ids, rng: np.random.Generator) -> Floats:
-    """Return log10 p of each text under a fresh key; what is above every level of interest comes out as p = 1."""
-    rules, width, count = spec.rules, spec.context_width, int(owner[-1]) + 1
-    keys = rng.integers(0, 2**64, count, dtype=np.uint64)
-    at = np.flatnonzero(position >= width)
-    contexts = np.lib.stride_tricks.sliding_window_view(tokens, width)[at - width]
-    unit = [owner[at], contexts] if rules.once_per == "context" else [owner[at], contexts, tokens[at]]
-    first = first_occurrences(np.column_stack(unit))
-    whose = owner[at[first]]
-    scores = scores_of(rules, keys, whose, contexts[first], tokens[at[first]])
-    scored = np.bincount(whose, minlength=count)
-    sums = np.bincount(whose, weights=scores, minlength=count)
-    found = np.zeros(count)
-    for k in np.flatnonzero(sums >= least_sums(spec)[scored]):
-        found[k] = rules.log10_tail(int(scored[k]), float(sums[k]))
-    for k in [*np.flatnonzero(found)[:CHECKED], *range(CHECKED)]:
-        check(scan(tokens[owner == k], Key.imported("null", int(keys[k]), spec)), float(sums[k]), float(found[k]))
-    return found
+def laws(rules: Any, keys: Keys, contexts: Ids, tokens: Ids) -> tuple[Floats, Tail]:
+    """Look every layer key up among the numbers of ones that all keys give the text, and return its exact tail."""
+    size = rules.sampling_table_size
+    states = rules.states(contexts, tokens)
+    counts = tournament.counts_by_key(states, rules.sampling_table, rules.sampling_table_seed, size)
+    law = lattice.law_of(counts)
+    scores = counts[keys & np.uint64(size - 1)] @ rules.weights
+    return scores.astype(np.float64), lambda score: lattice.log10_sf(law, rules.weights, round(score))
 
 
-def check(alone: Scan, score: float, log10_p: float) -> None:
-    """End the program where arrays and scan disagree about a text."""
-    above = log10_p == 0.0 and alone.log10_p > math.log10(LEVELS[0])
-    if not math.isclose(alone.score, score, rel_tol=1e-9) or not (
-        above or math.isclose(alone.log10_p, log10_p, rel_tol=1e-9)
-    ):
-        sys.exit(f"null.py: {alone} by scan, but score {score} and log10 p {log10_p} by arrays")
+def check(spec: Spec, ids: Ids, key: Key, score: float, log10_p: float) -> None:
+    """End the program where scan does not give the very same score, and the same p or one above all levels."""
+    alone = scan(ids, key)
+    if alone.score != score or (alone.log10_p != log10_p and not (log10_p == 0.0 and alone.log10_p > LOOSEST)):
+        sys.exit(f"null.py: {alone} by scan, but score {score!r} and log10 p {log10_p!r} by arrays, {spec}")
 
 
-def scores_of(rules: Any, keys: npt.NDArray[np.uint64], whose: Ids, contexts: Ids, tokens: Ids) -> Floats:
-    """Score tokens [n] of texts [n], each under its own of keys; the PRF takes one key for each token."""
-    if rules.name != "dual_gumbel":
-        return np.asarray(rules.token_scores(keys[whose], contexts, tokens))
-    halves = np.array([rules.keys(int(key)) for key in keys], dtype=np.uint64)
-    a, b = (SCHEMES["gumbel"]().token_scores(halves[whose, part], contexts, tokens) for part in (0, 1))
-    return np.asarray((1.0 - rules.alpha) * a + rules.alpha * b)
+class Tally:
+    """Count units and hits at every level, by kind of text and number of keys."""
+
+    def __init__(self, rings: tuple[int, ...]) -> None:
+        self.rings = rings
+        self.units: Counter[tuple[str, int]] = Counter()
+        self.hits: Counter[tuple[str, int, float]] = Counter()
+
+    def add(self, kind: str, log10_p: Floats) -> None:
+        for ring in self.rings:
+            least = [family_wise(p, ring) for p in log10_p.reshape(-1, ring).min(axis=1).tolist() if p < 0.0]
+            for name in (kind, "all"):
+                self.units[name, ring] += len(log10_p) // ring
+                for level in LEVELS:
+                    self.hits[name, ring, level] += sum(p <= math.log10(level) for p in least)
+
+    def rows(self, name: str, seconds: float) -> Iterator[dict[str, Any]]:
+        for (kind, ring), units in sorted(self.units.items(), key=lambda item: (item[0][1], item[0][0] == "all")):
+            for level in LEVELS:
+                hits = self.hits[kind, ring, level]
+                found = Level(level, units, hits, *clopper_pearson(hits, units, CONFIDENCE))
+                what = {"scheme": name, "keys": ring, "texts": kind, "units": units, "level": level, "hits": hits}
+                rates = {"rate": found.rate, "low": found.low, "high": found.high, "status": found.status}
+                yield what | rates | {"seconds": round(seconds, 1)}
 
 
-@cache
-def least_sums(spec: Spec) -> Floats:
-    """Return for each number of scored tokens a sum just below which p is above the first level."""
-    limit, found = math.log10(LEVELS[0]), [0.0]
-    for n in range(1, LONGEST + 1):
-        low, high = 0.0, float(n) if spec.scheme == "bernoulli" else 2.0 * n + 20.0
-        for _ in range(40):
-            middle = (low + high) / 2.0
-            low, high = (middle, high) if spec.rules.log10_tail(n, middle) > limit else (low, middle)
-        found.append(low - 1e-6)
-    return np.array(found)
+def measure(
+    name: str, spec: Spec, texts: Iterator[tuple[str, Ids]], most: int, pairs: int, ring: int, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for one key and for a ring of them, each kind of text and all together, and each level.
 
-
-def fresh(spec: Spec, rng: np.random.Generator) -> Key:
-    return Key.imported("null", int.from_bytes(rng.bytes(spec.rules.key_bytes), "big"), spec)
-
-
-def measure(spec: Spec, pairs: int, ring: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield a row for each kind and level, and for all kinds together."""
-    rng = np.random.default_rng(seed)
-    hits: Counter[tuple[str, float]] = Counter()
-    units: Counter[str] = Counter()
-    done, start, kinds = 0, time.perf_counter(), cycle(KINDS)
-    while done < pairs // ring:
-        kind = next(kinds)
-        count = min(max(1, BATCH // ring), pairs // ring - done)
-        found = p_values(spec, KINDS[kind], rng, count, ring)
-        units[kind] += count
-        for level in LEVELS:
-            hits[kind, level] += int((found <= math.log10(level)).sum())
+    most: keys that one text meets before the next comes.
+    """
+    progress, done, checked = Progress(), 0, 0
+    tally = Tally((1, ring) if ring > 1 else (1,))
+    while done < pairs:
+        kind, ids = next(texts)
+        count = min(most // ring * ring, -(-(pairs - done) // ring) * ring)
+        keys = fresh(spec, rng, count)
+        scores, found = p_values(spec, ids, keys)
+        tally.add(kind, found)
+        if done // CHECK_EVERY != (done + count) // CHECK_EVERY:
+            for k in (int(scores.argmax()), int(rng.integers(count))):
+                check(spec, ids, as_key(keys[k], spec), float(scores[k]), float(found[k]))
+                checked += 1
         done += count
-        if sys.stderr.isatty():
-            print(f"\r{spec.scheme} {done:,}", end="", file=sys.stderr)
-    seconds = time.perf_counter() - start
-    for kind in [*units, "all"]:
-        for level in LEVELS:
-            n = units[kind] if kind in units else units.total()
-            h = hits[kind, level] if kind in units else sum(hits[k, level] for k in units)
-            found_level = Level(level, n, h, *clopper_pearson(h, n, CONFIDENCE))
-            yield row(spec, ring, kind, found_level, seconds)
+        progress.say(f"{name}: {done:,} of {pairs:,} pairs, {checked:,} of them by scan", last=done >= pairs)
+    yield from tally.rows(name, progress.seconds)
 
 
-def row(spec: Spec, ring: int, kind: str, level: Level, seconds: float) -> dict[str, Any]:
-    return {
-        "scheme": spec.scheme,
-        "keys": ring,
-        "texts": kind,
-        "units": level.units,
-        "level": level.level,
-        "hits": level.hits,
-        "rate": level.rate,
-        "low": level.low,
-        "high": level.high,
-        "status": level.status,
-        "seconds": round(seconds, 1),
-    }
+class Progress:
+    """Say on standard error how far it has come: all the time on a terminal, else now and then."""
+
+    def __init__(self) -> None:
+        self.start = self.shown = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    def say(self, line: str, last: bool = False) -> None:
+        live, now = sys.stderr.isatty(), time.perf_counter()
+        if last or now - self.shown > (0.2 if live else 30.0):
+            self.shown = now
+            begin, end = chr(13) * live, "\n" if last or not live else ""
+            print(f"{begin}{line}, {self.seconds:,.0f} s", end=end, file=sys.stderr, flush=True)
 
 
-def spread(spec: Spec, keys: int, seed: int) -> dict[str, Any]:
+def spread(name: str, spec: Spec, keys: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return how the rate at the first level goes from key to key over 400 letters of 20 templates."""
-    rng = np.random.default_rng(seed)
-    letters = []
-    for _ in range(20):
-        template = rng.integers(0, VOCAB, 200)
+    fixed, hits, progress = fresh(spec, rng, keys), np.zeros(keys), Progress()
+    for template in rng.integers(0, VOCAB, (20, 200)):
         for _ in range(20):
             letter = template.copy()
             letter[rng.integers(0, 200, 10)] = rng.integers(0, VOCAB, 10)
-            letters.append(letter)
-    limit = math.log10(LEVELS[0])
-    made = [throw_away_key(spec, b"spread", number) for number in range(keys)]
-    rates = np.array([np.mean([scan(ids, key).log10_p <= limit for ids in letters]) for key in made])
+            hits += p_values(spec, letter, fixed)[1] < 0.0
+        progress.say(f"{name}: {keys} keys")
+    rates = hits / 400
     quantiles = dict(zip(("least", "median", "95 %", "largest"), np.quantile(rates, [0, 0.5, 0.95, 1]), strict=True))
-    return {"scheme": spec.scheme, "keys": keys, "level": LEVELS[0], "mean": rates.mean(), **quantiles}
+    return {"scheme": name, "keys": keys, "level": LEVELS[0], "mean": rates.mean(), **quantiles}
+
+
+def measured(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    read_as: dict[str | None, list[tuple[str, Ids]]] = {}
+    for name in args.scheme or MEASURED:
+        spec, rng, corpus = Spec(**MEASURED[name]), np.random.default_rng(args.seed), []
+        if args.spread:
+            yield spread(name, spec, args.spread, rng)
+            continue
+        if args.text:
+            if getattr(spec.rules, "units", None) is None:  # else it needs no tokenizer
+                spec = tokenizer_spec(args.tokenizer, **MEASURED[name])
+            if spec.tokenizer not in read_as:
+                read_as[spec.tokenizer] = real(args.text, spec)
+            corpus = read_as[spec.tokenizer]
+        texts = cycle(corpus) if corpus else synthetic(np.random.default_rng([args.seed, 1]))
+        most = KEYS_OF_LAWS if spec.scheme == "synthid" else KEYS
+        if corpus:  # no text is left out
+            most = min(most, max(args.ring, args.pairs // len(corpus)))
+        yield from measure(name, spec, texts, most, args.pairs, args.ring, rng)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -203,19 +264,20 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=100_000, help="of a text and a key, for each scheme")
-    parser.add_argument("--scheme", action="append", choices=list(SCHEMES), help="may be given several times; all")
-    parser.add_argument("--ring", type=int, default=1, help="keys tried on each text")
+    parser.add_argument("--pairs", type=lambda n: int(float(n)), default=100_000, help="of text and key, a scheme")
+    parser.add_argument("--scheme", action="append", choices=list(MEASURED), help="may be given several times; all")
+    parser.add_argument("--ring", type=int, default=10, help="keys of a ring; 1: single keys only")
+    parser.add_argument("--text", action="append", type=Path, metavar="PATH", help=".txt, .md, .jsonl, .jsonl.gz")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="the tokenizer.json for --text")
     parser.add_argument("--spread", type=int, metavar="KEYS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for name in args.scheme or SCHEMES:
-        spec = Spec(scheme=name)
-        rows += (
-            [spread(spec, args.spread, args.seed)] if args.spread else measure(spec, args.pairs, args.ring, args.seed)
-        )
+    if bool(args.text) != bool(args.tokenizer):
+        parser.error("--text and --tokenizer go together")
+    if not 1 <= args.ring <= KEYS or args.pairs < args.ring:
+        parser.error(f"--ring is a number from 1 to {KEYS}, and --pairs at least that")
+    rows = list(measured(args))
     if args.json:
         print(json.dumps(rows, indent=2))
     else:

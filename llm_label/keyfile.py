@@ -8,6 +8,7 @@ from typing import Any
 from llm_label.errors import KeyringError
 from llm_label.settings import Settings, default_keyring, read_private
 from llm_label.watermark.keyring import Keyring, Spec, tokenizer_digest
+from llm_label.watermark.schemes import SCHEMES
 
 __all__ = ["digest_of", "keyring_path", "load_keyring", "read_keyring", "tokenizer_spec", "write_keyring"]
 
@@ -32,8 +33,10 @@ def digest_of(tokenizer: Path) -> str:
         raise KeyringError(f"tokenizer {tokenizer} cannot be read: {error.strerror or error}") from error
 
 
-def tokenizer_spec(tokenizer: Path, **more: Any) -> Spec:
-    """Return the spec of a key for the model with this tokenizer.json. Raises KeyringError."""
+def tokenizer_spec(tokenizer: Path | None, **more: Any) -> Spec:
+    """Return the spec of a key for the model with this tokenizer.json, if its scheme needs one. Raises KeyringError."""
+    if tokenizer is None or hasattr(SCHEMES.get(more.get("scheme", "gumbel")), "units"):
+        return Spec(**more)
     return Spec(tokenizer=digest_of(tokenizer), tokenizer_path=str(tokenizer.resolve()), **more)
 
 

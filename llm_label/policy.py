@@ -44,7 +44,7 @@ class Skipped(StrEnum):
     EMPTY = "empty"  # the turn holds no text
     LABELLED = "labelled"  # the text came with one of our labels
     ERROR = "error"  # the upstream answered with an error, not with generated text
-    GREEDY = "greedy"  # temperature 0 or beams: a distortion-free watermark has nothing to choose
+    GREEDY = "greedy"  # temperature 0 or beams: nothing is drawn, and only some schemes mark that
     UPSTREAM = "upstream"  # this upstream gives us no hand in the choice of tokens
 
 
@@ -117,12 +117,22 @@ class Policy:
     variety: str | None
     watermark_required: bool
     upstream_watermarks: bool
+    marks_greedy: bool  # the key's scheme marks also what is not drawn
+    surfaces: frozenset[str] | None  # whose answers can carry the watermark; None: all
     known: frozenset[str] = field(repr=False)  # every label text that history cleaning recognises
     id: str = ""
     _plans: dict[object, Labels] = field(default_factory=dict, repr=False, compare=False)  # made once, used often
 
     @classmethod
-    def of(cls, settings: Settings, *, upstream_watermarks: bool, issued: frozenset[str] = frozenset()) -> "Policy":
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        upstream_watermarks: bool,
+        marks_greedy: bool = False,
+        surfaces: frozenset[str] | None = None,
+        issued: frozenset[str] = frozenset(),
+    ) -> "Policy":
         """Check the settings as a whole. Raises SettingsError; MarkError for a watermark nobody can apply."""
         marks, labels = settings.watermark, settings.labels
         if marks.required and marks.key is None:
@@ -130,7 +140,7 @@ class Policy:
         if marks.required and not upstream_watermarks:
             raise MarkError(
                 f"watermark.required is set but {settings.upstreams[0].url} gives no access to its tokens; "
-                "use a local: upstream or leave watermark.required out"
+                "use a local: upstream, a key of scheme select, or leave watermark.required out"
             )
         texts = label_texts(labels)
         return cls(
@@ -144,6 +154,8 @@ class Policy:
             variety=marks.variety,
             watermark_required=marks.required,
             upstream_watermarks=upstream_watermarks,
+            marks_greedy=marks_greedy,
+            surfaces=surfaces,
             known=issued | all_wordings() | frozenset(texts.values()),
             id=_fingerprint(settings),
         )
@@ -155,9 +167,11 @@ def decide(view: RequestView, policy: Policy) -> Plan:
     labels, label_skipped = _label(view, policy)
     skipped = _watermark_skipped(view, policy)
     if policy.watermark_required and skipped:
+        remedy = "sample with a temperature above 0 and without beams"
+        if skipped == Skipped.UPSTREAM and policy.surfaces:
+            remedy = f"ask another API; those that can be watermarked: {', '.join(sorted(policy.surfaces))}"
         raise ClientError(
-            f"this server must watermark every answer, which is not possible here ({skipped}): "
-            "sample with a temperature above 0 and without beams",
+            f"this server must watermark every answer, which is not possible here ({skipped}): {remedy}",
             code="mark_not_applied",
         )
     return Plan(
@@ -260,9 +274,9 @@ def _ends(prompt: str) -> str:
 def _watermark_skipped(view: RequestView, policy: Policy) -> Skipped | None:
     if policy.key is None:
         return Skipped.OFF
-    if not policy.upstream_watermarks:
+    if not policy.upstream_watermarks or (policy.surfaces is not None and view.surface not in policy.surfaces):
         return Skipped.UPSTREAM
-    return Skipped.GREEDY if view.greedy else None
+    return Skipped.GREEDY if view.greedy and not policy.marks_greedy else None
 
 
 def _fingerprint(settings: Settings) -> str:

@@ -104,6 +104,7 @@ class WatermarkSettings(_Section):
     keyring: Path | None = None  # None: the default place, if there is one
     key: str | None = None  # id of the key to mark with; None: no watermark
     variety: Literal["default", "none"] | None = None  # None: as the key's spec says
+    payload: int | None = Field(default=None, ge=0)  # of a key with payload_bits; None: 0
     required: bool = False
 
 

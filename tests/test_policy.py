@@ -54,6 +54,13 @@ def test_reasons_come_from_the_closed_list(view: Any, tree: Any, label: Any, wat
     assert (plan.labels is None) == (label is not None)
 
 
+def test_greedy_is_no_reason_where_the_scheme_marks_it() -> None:
+    given = parse({"provider": {"name": "Acme"}, "watermark": {"key": "k", "required": True}})
+    marking = Policy.of(given, upstream_watermarks=True, marks_greedy=True)
+    plan = decide(RequestView("chat", greedy=True), marking)
+    assert (plan.watermark, plan.watermark_skipped) == ("k", None)
+
+
 def test_an_upstream_without_access_to_tokens_is_a_reason_of_its_own() -> None:
     plan = decide(RequestView("chat"), policy({"watermark": {"key": "k"}}, upstream_watermarks=False))
     assert plan.watermark_skipped == Skipped.UPSTREAM

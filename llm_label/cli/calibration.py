@@ -136,7 +136,7 @@ class Calibration:
             "keys": ",".join(own.key.fingerprint for s in self.sections for own in s.own) or "none",
             "throw_away": ",".join(str(s.thrown.keys) for s in self.sections),
             "schemes": ",".join(f"{s.spec.scheme}.{s.spec.version}.{s.spec.variety}" for s in self.sections),
-            "tokenizers": ",".join(s.spec.tokenizer or "unchecked" for s in self.sections),
+            "tokenizers": ",".join(s.spec.counted_in for s in self.sections),
             "version": __version__,
         }
         return "|".join(f"{name}:{value}" for name, value in parts.items())

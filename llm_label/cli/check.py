@@ -21,18 +21,20 @@ __all__ = ["check"]
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def check(config: Path | None, as_json: bool) -> int:
     """Validate the settings and print the effective policy."""
+    from llm_label.proxy.candidates import Choosing, choosing
     from llm_label.proxy.clients import Clients
     from llm_label.proxy.server import admin_token, check_tokenizer, marking_key
     from llm_label.proxy.upstream import connect
 
     settings = load(config)
     key = marking_key(settings, load_keyring(settings))
-    upstream = connect(settings.upstreams[0])
+    upstream = choosing(connect(settings.upstreams[0]), key)
     check_tokenizer(key, upstream.tokenizer)
     admin_token(settings)
     Clients(settings)
     _check_audit(settings.audit.path or default_audit())
-    policy = Policy.of(settings, upstream_watermarks=upstream.watermarks)
+    surfaces = upstream.surfaces if isinstance(upstream, Choosing) else None
+    policy = Policy.of(settings, upstream_watermarks=upstream.watermarks, surfaces=surfaces)
     duties = _duties(settings, policy, key.fingerprint if key else None)
     if as_json:
         click.echo(json.dumps(duties, ensure_ascii=False, indent=2))
@@ -65,8 +67,12 @@ def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict
     if language == "auto":
         shown = f"at {where}, in the question's language, such as {text!r}"
     watermark = f"key {policy.key} ({fingerprint})" if policy.key else "none: no watermark.key"
+    if settings.watermark.payload is not None:
+        watermark += f", payload {settings.watermark.payload}"
     if policy.key and not policy.upstream_watermarks:
         watermark = f"skipped: the upstream gives no access to its tokens (key {policy.key})"
+    elif policy.key and policy.surfaces:
+        watermark += f", by choosing among several answers; only {', '.join(sorted(policy.surfaces))}"
     return {
         "policy": policy.id,
         "upstream": settings.upstreams[0].url,

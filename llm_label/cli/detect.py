@@ -1,9 +1,11 @@
 """`llm-label detect`: evidence and verdict for files; exit status as grep's."""
 
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -11,6 +13,8 @@ from llm_label.cli.outcome import ERROR, errors_apart
 from llm_label.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from llm_label.verify.detector import Detector
     from llm_label.verify.verdict import Verdict
 
@@ -39,6 +43,7 @@ Examples:
   llm-label detect answer.md
   curl -s localhost:8080/v1/chat/completions … | llm-label detect --keyring ring.json
   llm-label detect --json essays/*.txt > verdicts.jsonl
+  llm-label detect report.md --heatmap report.html
 """
 
 
@@ -48,12 +53,21 @@ Examples:
 @click.option("--alpha", type=float, help="False alarms to accept per input.  [default: 1e-6]")
 @click.option("--declared", is_flag=True, help="The user declares the text to be generated (Measures Art. 6 (2)).")
 @click.option("--json", "as_json", is_flag=True, help="JSON; with many FILEs one object a line.")
-def detect(files: tuple[str, ...], keyring: Path | None, alpha: float | None, declared: bool, as_json: bool) -> None:
+@click.option("--heatmap", metavar="OUT", help="Write an HTML page with every token's score; - shows it here.")
+def detect(
+    files: tuple[str, ...],
+    keyring: Path | None,
+    alpha: float | None,
+    declared: bool,
+    as_json: bool,
+    heatmap: str | None,
+) -> None:
     names = files or ("-",)
     with errors_apart("detect"):
+        _check_heatmap(heatmap, names, as_json)
         detector = _detector(keyring, alpha)
         if len(names) == 1:
-            sys.exit(_one(detector, names[0], declared, as_json))
+            sys.exit(_one(detector, names[0], declared, as_json, heatmap))
         sys.exit(_many(detector, names, declared, as_json))
 
 
@@ -70,20 +84,58 @@ def _detector(keyring: Path | None, alpha: float | None) -> "Detector":
     return Detector(ring, known, ALPHA if alpha is None else alpha)
 
 
-def _one(detector: "Detector", name: str, declared: bool, as_json: bool) -> int:
+def _check_heatmap(heatmap: str | None, names: tuple[str, ...], as_json: bool) -> None:
+    """Refuse what cannot be shown before anything is read or written."""
+    if heatmap is None:
+        return
+    if len(names) > 1:
+        raise InputError(f"--heatmap shows one FILE, not {len(names)}; call it for each")
+    if heatmap == "-" and as_json:
+        raise InputError("--heatmap - and --json both write to standard output; give --heatmap a file")
+    if heatmap != "-" and names[0] != "-" and os.path.realpath(heatmap) == os.path.realpath(names[0]):
+        raise InputError(f"--heatmap would overwrite the input {_shown(heatmap)}; name another file")
+
+
+def _one(detector: "Detector", name: str, declared: bool, as_json: bool, heatmap: str | None) -> int:
     from llm_label.verify.report import terminal, to_dict
 
-    verdict = _judge(detector, name, declared)
+    if heatmap is not None and not detector.ring.keys:
+        raise InputError("--heatmap needs a keyring: scores are those of a key; give one with --keyring")
+    source, verdict = _judge(detector, name, declared)
     if as_json:
         click.echo(_json(to_dict(verdict), indent=True))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        with console.capture() as caught:  # rich's own print would end a closed pipe with status 1
-            console.print(terminal(verdict, keys=bool(detector.ring.keys)))
-        click.echo(caught.get(), nl=False)
+        _print(terminal(verdict, keys=bool(detector.ring.keys)))
+    if heatmap is not None:
+        _draw(detector, verdict, source, name, heatmap)
     return STATUS[verdict.verdict]
+
+
+def _draw(detector: "Detector", verdict: "Verdict", source: bytes, name: str, out: str) -> None:
+    """Show the heat map in the terminal, or write its page."""
+    from llm_label.verify.heatpage import html, terminal
+
+    maps = detector.heatmaps(source)
+    if out == "-":
+        for one in maps:
+            _print("", terminal(one))
+        return
+    page = html(verdict, maps, "standard input" if name == "-" else _shown(os.path.basename(name)))
+    try:
+        Path(out).write_text(page, encoding="utf-8", errors="replace")  # a lone surrogate of a JSON answer
+    except (OSError, ValueError) as error:
+        raise InputError(f"{_shown(out)} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    click.echo(f"llm-label detect: the heat map is in {_shown(out)}", err=True)
+
+
+def _print(*shown: "RenderableType") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as caught:  # rich's own print would end a closed pipe with status 1
+        for one in shown:
+            console.print(one)
+    click.echo(caught.get(), nl=False)
 
 
 def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json: bool) -> int:
@@ -92,7 +144,7 @@ def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json:
     statuses: list[int] = []
     for name in _counted(names):
         try:
-            verdict = _judge(detector, name, declared)
+            _, verdict = _judge(detector, name, declared)
         except InputError as error:
             statuses.append(ERROR)
             if as_json:
@@ -111,23 +163,25 @@ def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json:
     return next(status for status in (ERROR, FOUND, INCONCLUSIVE, NONE_SHOWN) if status in statuses)
 
 
-def _judge(detector: "Detector", name: str, declared: bool) -> "Verdict":
+def _judge(detector: "Detector", name: str, declared: bool) -> tuple[bytes, "Verdict"]:
+    """Return the first bytes of an input, all where they are few, and the verdict on the whole of it."""
+    from llm_label.metadata.carriers import LIMIT
+
     try:
-        return detector.detect(_read(name), declared=declared)
+        with _opened(name) as file:
+            head = file.read(LIMIT + 1)
+            return head, detector.detect_file(head, file, declared=declared)
     except InputError as error:
         raise InputError(f"{'standard input' if name == '-' else _shown(name)}: {error}") from error
 
 
-def _read(name: str) -> bytes:
-    from llm_label.metadata.carriers import LIMIT
-
+def _opened(name: str) -> AbstractContextManager[BinaryIO]:
     if name == "-":
         if sys.stdin.isatty():
             click.echo("llm-label detect: reading standard input; end it with Ctrl-D", err=True)
-        return sys.stdin.buffer.read(LIMIT + 1)
+        return nullcontext(sys.stdin.buffer)
     try:
-        with open(name, "rb") as file:
-            return file.read(LIMIT + 1)
+        return open(name, "rb")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

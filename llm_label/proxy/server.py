@@ -26,6 +26,7 @@ from llm_label.errors import KeyringError, SettingsError
 from llm_label.keyfile import digest_of, load_keyring
 from llm_label.policy import Policy
 from llm_label.proxy.app import Proxy
+from llm_label.proxy.candidates import Choosing, choosing
 from llm_label.proxy.metrics import Board, Row
 from llm_label.proxy.upstream import Upstream, connect
 from llm_label.settings import Settings, default_audit, read_private
@@ -53,10 +54,16 @@ def build(settings: Settings, row: Row | None = None) -> Parts:
     row = row or Board().row()
     ring = load_keyring(settings)
     key = marking_key(settings, ring)
-    upstream = connect(settings.upstreams[0])
+    upstream = choosing(connect(settings.upstreams[0]), key)
     check_tokenizer(key, upstream.tokenizer)
     store = Store(settings.audit.path or default_audit())
-    policy = Policy.of(settings, upstream_watermarks=upstream.watermarks, issued=store.issued())
+    policy = Policy.of(
+        settings,
+        upstream_watermarks=upstream.watermarks,
+        marks_greedy=key is not None and key.spec.rules.marks_greedy,
+        surfaces=upstream.surfaces if isinstance(upstream, Choosing) else None,
+        issued=store.issued(),
+    )
     store.issue(policy.texts.values())
     token = admin_token(settings)
     log = Log(store, noted=row.waiting)
@@ -65,8 +72,11 @@ def build(settings: Settings, row: Row | None = None) -> Parts:
 
 
 def marking_key(settings: Settings, ring: Keyring) -> Key | None:
-    """Return the key to mark with. Raises KeyringError when there is none of that name, or it is an auditor's."""
-    if (name := settings.watermark.key) is None:
+    """Return the key to mark with, and the payload it is to carry. Raises KeyringError, SettingsError."""
+    name, payload = settings.watermark.key, settings.watermark.payload
+    if name is None:
+        if payload is not None:
+            raise SettingsError("watermark.payload is set but watermark.key names no key")
         return None
     key = ring.get(name)
     if key.origin == "derived":
@@ -74,7 +84,7 @@ def marking_key(settings: Settings, ring: Keyring) -> Key | None:
             f"watermark.key {name!r} is an auditor's copy, which detects and does not mark; use the ring that holds "
             "its root, or make a key with: llm-label keys new ID --tokenizer PATH"
         )
-    return key
+    return key if payload is None else key.carrying(payload)
 
 
 def admin_token(settings: Settings) -> str | None:

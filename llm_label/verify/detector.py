@@ -1,17 +1,22 @@
 """The detector of one installation: its keys, its labels, its level, and the signature of its results."""
 
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, BinaryIO
 
 from llm_label import __version__
-from llm_label.errors import KeyringError, SettingsError
+from llm_label.errors import InputError, KeyringError, SettingsError
 from llm_label.verify.encoder import Encoder
-from llm_label.verify.evidence import gather
+from llm_label.verify.evidence import Evidence, gather
+from llm_label.verify.heatmap import HeatMap, heatmaps
+from llm_label.verify.long import BLOCK, Judged, blocks, is_short, joined
 from llm_label.verify.report import coarse, to_dict
+from llm_label.verify.source import open_source
 from llm_label.verify.variants import VARIANTS
 from llm_label.verify.verdict import Verdict, judge
+from llm_label.verify.watermarks import encoded, watermarks
 from llm_label.watermark.keyring import Keyring, Spec
+from llm_label.watermark.segments import RULE
 
 __all__ = ["ALPHA", "Detector"]
 
@@ -34,6 +39,40 @@ class Detector:
         evidence = gather(source, self.ring, self._known, self.alpha, self._encoder)
         return judge(evidence, self.signature, declared=declared)
 
+    def detect_file(self, head: bytes, rest: BinaryIO, *, declared: bool = False) -> Verdict:
+        """Judge a file whose first bytes were read, `LIMIT` and one more: a long text in blocks and flat memory.
+
+        Raises InputError, KeyringError.
+        """
+        if is_short(head):
+            return self.detect(head, declared=declared)
+        start, judged = 0, []
+        for block in blocks(head, rest):
+            judged.append(Judged(start, gather(block, self.ring, self._known, self.alpha, self._encoder)))
+            start += len(block)
+        signature = self.signature.replace("|version:", f"|blocks:{BLOCK}|version:")
+        return judge(joined(judged, self.alpha), signature, declared=declared)
+
+    def detect_many(self, sources: Iterable[bytes | str], *, declared: bool = False) -> Iterator[Verdict]:
+        """Judge inputs one by one, as they come; one that is no text is inconclusive, and its problem says why.
+
+        All verdicts have the detector's signature. Alpha holds for each of them, not for all together.
+        Raises KeyringError.
+        """
+        for source in sources:
+            try:
+                yield self.detect(source, declared=declared)
+            except InputError as error:
+                nothing = Evidence((), (str(error),), unread=True, too_little=True)
+                yield judge(nothing, self.signature, declared=declared)
+
+    def heatmaps(self, source: bytes | str) -> tuple[HeatMap, ...]:
+        """Show the score of every token, under the keys that found a mark or else the loudest; nothing without keys."""
+        opened = open_source(source, self._known)
+        tests = watermarks(opened.texts, self.ring, self.alpha, self._encoder)
+        readings = encoded(opened.texts, self.ring, self._encoder)
+        return heatmaps(opened.texts, list(zip(self.ring.keys, tests, readings, strict=True)))
+
     def __call__(self, source: bytes | str, exact: bool) -> dict[str, Any]:
         """Return the verdict JSON: with every figure, or the coarse form for strangers."""
         if exact:
@@ -47,10 +86,11 @@ class Detector:
 def _signature(ring: Keyring, alpha: float) -> str:
     """Name everything that changes a result, the package version last."""
     specs = sorted({_scheme(key.spec) for key in ring.keys})
-    tokenizers = sorted({k.spec.tokenizer or "unchecked" for k in ring.keys})
+    tokenizers = sorted({k.spec.counted_in for k in ring.keys})
     parts = {
         "alpha": f"{alpha:g}",
         "correction": "bonferroni",
+        "windows": RULE,
         "variants": ",".join(VARIANTS),
         "keys": ",".join(f"{k.fingerprint}.{k.spec.variety}" for k in ring.keys) or "none",
         "schemes": ",".join(specs) or "none",
@@ -62,4 +102,6 @@ def _signature(ring: Keyring, alpha: float) -> str:
 
 def _scheme(spec: Spec) -> str:
     settings = "".join(f".{name}={value}" for name, value in spec.parameters)
+    if spec.payload_bits:
+        settings += f".payload_bits={spec.payload_bits}"
     return f"{spec.scheme}.{spec.version}.{spec.prf}.w{spec.context_width}{settings}"

@@ -2,52 +2,81 @@
 
 The text is taken as plain text from its first character to its last: no special tokens are added, nothing is
 cut off, and a string such as `<|im_end|>` is spelled out: no server turns a real special token into text.
+
+A long text is encoded in chunks, for the tokenizers library takes a kilobyte per token while it works and slows
+down on long texts. The ids are those of the whole text at once: see `chunks.py`.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from llm_label.errors import InputError, KeyringError
+from llm_label.verify.chunks import Chunked
 from llm_label.watermark.keyring import Key, tokenizer_digest
+from llm_label.watermark.letters import LETTERS, Letters
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+__all__ = ["Encoder", "Encoding"]
 
-__all__ = ["Encoder"]
+Ids: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Token ids [n] and the characters [n, 2] that each stands for: text[start:end].
+
+    Tokens that share one character, as the bytes of an emoji do, all have its whole range. A character that
+    normalisation composes has the range of all its parts.
+    """
+
+    ids: Ids
+    offsets: Ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class Encoder:
     """Load each tokenizer once, check that it is the one the key was made for, and encode."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str | None], Tokenizer] = {}
+        self._loaded: dict[tuple[str, str | None], Chunked | Letters] = {}
 
-    def ids(self, text: str, key: Key) -> npt.NDArray[np.int64]:
-        """Return the token ids [n] of a text. Raises KeyringError for a tokenizer that is not the key's."""
+    def encode(self, text: str, key: Key) -> Encoding:
+        """Return ids and offsets of a text. Raises KeyringError for a tokenizer that is not the key's."""
+        return self.encode_all((text,), key)[0]
+
+    def encode_all(self, texts: Sequence[str], key: Key) -> list[Encoding]:
+        """Encode several readings of one text: what they have in common is encoded once."""
         tokenizer = self._tokenizer(key)
         try:
-            return np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+            return [Encoding(*arrays) for arrays in tokenizer.encode_all(texts)]
         except Exception as error:  # the library raises bare Exception, for example without an unknown token
             raise InputError(f"the tokenizer of a key cannot encode the text: {error}") from error
 
+    def ids(self, text: str, key: Key) -> Ids:
+        """Return the token ids [n] of a text."""
+        return self.encode(text, key).ids
+
     def text(self, ids: npt.NDArray[np.integer], key: Key) -> str:
         """Return the text that ids [n] spell; characters cut at either end become U+FFFD."""
-        return str(self._tokenizer(key).decode(ids.tolist(), skip_special_tokens=False))
+        return self._tokenizer(key).decode(ids.tolist())
 
-    def _tokenizer(self, key: Key) -> "Tokenizer":
+    def _tokenizer(self, key: Key) -> Chunked | Letters:
         place = (key.spec.tokenizer_path or "", key.spec.tokenizer)
         if place not in self._loaded:
             self._loaded[place] = _load(key)
         return self._loaded[place]
 
 
-def _load(key: Key) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
+def _load(key: Key) -> Chunked | Letters:
     path, wanted = key.spec.tokenizer_path, key.spec.tokenizer
+    if path == LETTERS:
+        return Letters()
     if path is None:
         raise KeyringError(f"key {key.id!r} names no tokenizer_path; detection needs the tokenizer.json of its model")
     try:
@@ -64,10 +93,6 @@ def _load(key: Key) -> "Tokenizer":
             "put the right tokenizer.json there"
         )
     try:
-        tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+        return Chunked(content.decode("utf-8"))
     except Exception as error:  # the library raises bare Exception
         raise KeyringError(f"key {key.id!r}: tokenizer {path} cannot be loaded: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    return tokenizer

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from llm_label.metadata.aigc import Record
 
-__all__ = ["Finding", "InvisibleMark", "RecordMark", "VisibleLabel", "WatermarkTest"]
+__all__ = ["Finding", "InvisibleMark", "RecordMark", "Segment", "VisibleLabel", "WatermarkTest"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,33 @@ class VisibleLabel:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A stretch of the original text that is marked: characters from start to end, the last one excluded."""
+
+    start: int
+    end: int
+    log10_p: float  # family-wise, of the loudest window in it
+    scored: int
+    excerpt: str  # how it begins and ends
+    choice: int | None = None
+    payload: int | None = None  # of a key that has payload_bits
+
+    def to_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "start": self.start,
+            "end": self.end,
+            "log10_p": self.log10_p,
+            "scored": self.scored,
+            "excerpt": self.excerpt,
+        }
+        if self.payload is not None:
+            found["payload"] = self.payload
+        return _with_choice(found, self.choice)
+
+
+@dataclass(frozen=True)
 class WatermarkTest:
-    """What one key says, corrected for every key, choice and variant that was tried."""
+    """What one key says, corrected for every key, choice, variant and window that was tried."""
 
     key: str
     fingerprint: str
@@ -53,13 +78,20 @@ class WatermarkTest:
     log10_p: float  # family-wise
     scored: int
     skipped: int
+    # Readings under all keys, times the payloads of this one. Each is a whole text and its windows, which share its
+    # level: they are not counted here, and paid for all the same.
     tests: int
     decision: str  # marked, not_shown, insufficient
     variant: str  # the reading of the text that spoke loudest
     choice: int | None = None
+    windows: int = 0  # of that reading
+    segments: tuple[Segment, ...] = ()  # the marked parts, in the order of the text
+    more_tokens: int | None = None  # when insufficient: about how many more a marked text would need
+    payload: int | None = None  # when marked under a key that has payload_bits
+    payload_name: str | None = None  # by the keyring
 
     def to_dict(self) -> dict[str, Any]:
-        found = {
+        found: dict[str, Any] = {
             "kind": "watermark",
             "key": self.key,
             "fingerprint": self.fingerprint,
@@ -68,9 +100,15 @@ class WatermarkTest:
             "scored": self.scored,
             "skipped": self.skipped,
             "tests": self.tests,
+            "windows": self.windows,
             "decision": self.decision,
             "variant": self.variant,
+            "segments": [segment.to_dict() for segment in self.segments],
         }
+        if self.payload is not None:
+            found |= {"payload": self.payload, "payload_name": self.payload_name}
+        if self.more_tokens is not None:
+            found["more_tokens"] = self.more_tokens
         return _with_choice(found, self.choice)
 
 

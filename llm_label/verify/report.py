@@ -4,16 +4,17 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from llm_label.verify.findings import Finding, InvisibleMark, RecordMark, VisibleLabel, WatermarkTest
+from llm_label.verify.findings import Finding, InvisibleMark, RecordMark, Segment, VisibleLabel, WatermarkTest
 from llm_label.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["coarse", "line", "terminal", "to_dict"]
+__all__ = ["coarse", "line", "power", "terminal", "to_dict"]
 
 # What of a signature may be public: neither keys nor what they are for.
-_PUBLIC = re.compile(r"(?:alpha|correction|variants|version):[^|]*")
+_PUBLIC = re.compile(r"(?:alpha|correction|windows|variants|version):[^|]*")
+_SEGMENTS = 12  # of one key, in the terminal; JSON has all
 _STYLES = {
     "confirmed": "bold green",
     "possible": "bold cyan",
@@ -23,7 +24,7 @@ _STYLES = {
 }
 _ABOUT_P = (
     "p is the chance that a text without this key's watermark would look as marked as this one, "
-    "corrected for every test made."
+    "corrected for every test and window tried."
 )
 
 
@@ -61,10 +62,12 @@ def line(verdict: Verdict) -> str:
 def terminal(verdict: Verdict, *, keys: bool = True) -> "RenderableType":
     """Return the table of evidence, the verdict and what it means; `keys`: a keyring was given."""
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("kind", "found", "detail", box=None, pad_edge=False, header_style="dim")
+    # fold: Chinese has no blanks to break at, and would be cut off
+    columns = (Column(name, overflow="fold") for name in ("kind", "found", "detail"))
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for row in _rows(verdict, keys):
         table.add_row(*(Text(cell) for cell in row))
     state = verdict.verdict if verdict.label is None else f"{verdict.verdict} (Label {verdict.label})"
@@ -100,11 +103,33 @@ def _row(finding: Finding) -> tuple[str, str, str]:
         return "label", finding.position + _choice(finding.choice), f"“{_shown(finding.text)}” ({owner})"
     if isinstance(finding, InvisibleMark):
         return "invisible", f"{finding.maker}{_choice(finding.choice)}", f"{finding.count} x {finding.mark}"
-    figures = (
-        f"key {finding.key}, {finding.scheme}, p {_power(finding.log10_p)}; {finding.scored} tokens scored, "
-        f"{finding.skipped} skipped, {_tests(finding.tests)}"
+    return "watermark", finding.decision.replace("_", " ") + _choice(finding.choice), _watermark(finding)
+
+
+def _watermark(test: WatermarkTest) -> str:
+    told = (
+        f"key {test.key}, {test.scheme}, p {power(test.log10_p)}; {test.scored} tokens scored, "
+        f"{test.skipped} skipped, {_counted(test.tests, 'test')}"
     )
-    return "watermark", finding.decision.replace("_", " ") + _choice(finding.choice), figures
+    if test.windows:
+        told += f", {_counted(test.windows, 'window')}"
+    if test.payload is not None:
+        told += f"; payload {test.payload}" + (f" ({_shown(test.payload_name)})" if test.payload_name else "")
+    if test.more_tokens is not None:
+        told += f"; about {_counted(test.more_tokens, 'more token')} needed"
+    elif test.decision == "insufficient":
+        told += "; no length of one text would be enough"
+    lines = [_segment(segment) for segment in test.segments[:_SEGMENTS]]
+    rest = len(test.segments) - len(lines)
+    return "\n".join([told, *lines, *([f"  and {rest} more"] if rest else [])])
+
+
+def _segment(segment: Segment) -> str:
+    payload = "" if segment.payload is None else f", payload {segment.payload}"
+    return (
+        f"  characters {segment.start} to {segment.end}{_choice(segment.choice)}: p {power(segment.log10_p)}{payload}, "
+        f"{_counted(segment.scored, 'token')}: “{_shown(' '.join(segment.excerpt.split()), 100)}”"
+    )
 
 
 def _record(finding: RecordMark) -> str:
@@ -124,17 +149,17 @@ def _brief(finding: Finding) -> str:
         return f"label:{finding.position}"
     if isinstance(finding, InvisibleMark):
         return "invisible"
-    return f"watermark:{finding.key}:{_power(finding.log10_p)}" if finding.decision == "marked" else ""
+    return f"watermark:{finding.key}:{power(finding.log10_p)}" if finding.decision == "marked" else ""
 
 
-def _power(log10_p: float) -> str:
+def power(log10_p: float) -> str:
     """Write a p-value as a power of ten: never 0, and never rounded down."""
     power = math.ceil(log10_p * 10) / 10
     return f"10^{power:.1f}" if power < 0 else "1"
 
 
-def _tests(tests: int) -> str:
-    return "1 test" if tests == 1 else f"{tests} tests"
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _choice(choice: int | None) -> str:

@@ -6,123 +6,49 @@ shows it.
 """
 
 import hashlib
-import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NoReturn, TypeAlias, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeAlias, get_args
 
 import orjson
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from llm_label.errors import KeyringError
-from llm_label.watermark.schemes import Parameter, Scheme, cached, scheme
+from llm_label.watermark.prf import PRFS, Stream
+from llm_label.watermark.schemes import Worded
 from llm_label.watermark.schemes.parameters import shown
+from llm_label.watermark.secret import Secret
+from llm_label.watermark.spec import VARIETIES, Spec, is_line
 
 __all__ = ["VARIETIES", "Key", "Keyring", "Secret", "Spec", "tokenizer_digest"]
 
 Origin: TypeAlias = Literal["root", "derived", "imported"]
 
 FORMAT = 1
-VARIETIES = ("default", "none")
 ROOT_BYTES = 32
+LONGEST_NAME = 200  # characters, of a payload
 # An id is published; 64 hex digits would be a root key at the wrong place.
 ID = re.compile(r"(?![0-9a-fA-F]{64}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-class Secret:
-    """Hold bytes that print as "(secret)" and refuse to be pickled."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bytes) -> None:
-        self._value = bytes(value)
-
-    def reveal(self) -> bytes:
-        return self._value
-
-    def __len__(self) -> int:
-        return len(self._value)
-
-    def __repr__(self) -> str:
-        return "(secret)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __copy__(self) -> "Secret":
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Secret":
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise KeyringError("a watermark secret cannot be pickled; pass the keyring file to the other process")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Hold all that detection needs beside the secret; a change of arithmetic is a new version."""
-
-    scheme: str = "gumbel"
-    # the scheme's own; a mapping is taken too, and what it leaves out gets the scheme's default
-    parameters: tuple[tuple[str, Parameter], ...] = ()
-    version: int = None  # type: ignore[assignment]  # None: the scheme's, here and below
-    prf: str = None  # type: ignore[assignment]
-    context_width: int = None  # type: ignore[assignment]
-    prompt_in_context: bool = False
-    variety: str = "default"
-    tokenizer: str | None = None  # tokenizer_digest()
-    tokenizer_path: str | None = None  # of its tokenizer.json
-
-    def __post_init__(self) -> None:
-        rules = scheme(self.scheme, dict(self.parameters))
-        filled = tuple((field.name, getattr(rules, field.name)) for field in fields(rules))  # type: ignore[arg-type]
-        object.__setattr__(self, "parameters", filled)
-        for name in ("version", "prf", "context_width", "prompt_in_context"):
-            given, fixed = getattr(self, name), getattr(rules, name, False)
-            if given is None:
-                object.__setattr__(self, name, fixed)
-            elif given != fixed or type(given) is not type(fixed):  # True == 1 == 1.0
-                raise KeyringError(
-                    f"scheme {self.scheme!r}: {name} is {fixed!r} in this release of llm-label, not "
-                    f"{shown(given)}; use the release that made the key"
-                )
-        if self.variety not in VARIETIES:
-            raise KeyringError(f"variety {shown(self.variety)} is not known; use one of: {', '.join(VARIETIES)}")
-        if self.tokenizer is not None and not DIGEST.fullmatch(str(self.tokenizer)):
-            raise KeyringError(f'tokenizer {shown(self.tokenizer)} is not a digest of the form "sha256:" + 64 hex')
-        if not _is_line(self.tokenizer_path):
-            raise KeyringError(f"tokenizer_path {shown(self.tokenizer_path)} is not a text of printable characters")
-
-    @property
-    def rules(self) -> Scheme:
-        """Return the scheme with this spec's parameters."""
-        return cached(self.scheme, self.parameters)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON form; `parameters` only where the scheme has some."""
-        plain: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
-        if not self.parameters:
-            del plain["parameters"]
-        return plain | ({"parameters": dict(self.parameters)} if self.parameters else {})
 
 
 @dataclass(frozen=True)
 class Key:
-    """Hold one secret with its spec: a root of 32 bytes, or a bare scheme key (derived, imported; mostly of 8)."""
+    """Hold one secret with its spec: a root of 32 bytes, or a bare scheme key (derived, imported; mostly of 8).
+
+    `payload` is what this copy writes and reads, and is part of no file; see `carrying`. `payloads` names some of
+    those that its texts may carry.
+    """
 
     id: str
     secret: Secret = field(repr=False)
     spec: Spec
     origin: Origin = "root"
     created: str | None = None
+    payloads: tuple[tuple[int, str], ...] = ()
+    payload: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not ID.fullmatch(self.id):
@@ -136,6 +62,20 @@ class Key:
         if len(self.secret) != wanted:
             raise KeyringError(
                 f"key {self.id!r}: a {self.origin} key has a secret of {wanted} bytes, not {len(self.secret)}"
+            )
+        for payload, name in ((self.payload, "payload"), *self.payloads):
+            self._check_payload(payload, name)
+        object.__setattr__(self, "payloads", tuple(sorted(dict(self.payloads).items())))
+
+    def _check_payload(self, payload: object, name: object) -> None:
+        most = 2**self.spec.payload_bits - 1
+        if type(payload) is not int or not 0 <= payload <= most:
+            allowed = f"a whole number from 0 to {most}" if most else "only 0, for its spec has no payload_bits"
+            raise KeyringError(f"key {self.id!r}: payload {shown(payload)} is not possible; allowed: {allowed}")
+        if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+            raise KeyringError(
+                f"key {self.id!r}: the name {shown(name)} of payload {payload} is not a text of 1 to {LONGEST_NAME} "
+                "printable characters"
             )
 
     @classmethod
@@ -154,7 +94,25 @@ class Key:
     def for_auditor(self) -> "Key":
         """Return a copy that detects just as well and does not hold the root."""
         secret = Secret(self.scheme_key().to_bytes(self.spec.rules.key_bytes, "big"))
-        return Key(self.id, secret, self.spec, "derived", self.created)
+        return replace(self, secret=secret, origin="derived")
+
+    def carrying(self, payload: int) -> "Key":
+        """Return a copy that writes, and reads, this payload. Raises KeyringError for one that does not fit."""
+        return self if payload == self.payload else replace(self, payload=payload)
+
+    def naming(self, payload: int, name: str) -> "Key":
+        """Return a copy that knows the name of what writes this payload. Raises KeyringError."""
+        return replace(self, payloads=(*self.payloads, (payload, name)))
+
+    def name_of(self, payload: int) -> str | None:
+        return dict(self.payloads).get(payload)
+
+    def streams(self) -> tuple[Stream, ...]:
+        """Return the streams of words that a scheme of this kind writes with, for this copy's payload."""
+        rules = self.spec.rules
+        if not isinstance(rules, Worded):
+            raise TypeError(f"scheme {self.spec.scheme!r} reads no words")
+        return tuple(Stream(PRFS[rules.prf], key, self.payload) for _, key in rules.streams(self.scheme_key()))
 
     def scheme_key(self) -> int:
         """Return the key of the scheme: HKDF-SHA256 of the root, or the bare key itself."""
@@ -206,6 +164,10 @@ class Keyring:
         """Return a ring that also holds this key."""
         return Keyring((*self.keys, key))
 
+    def replacing(self, key: Key) -> "Keyring":
+        """Return a ring that holds this key in place of the one of the same id."""
+        return Keyring(tuple(key if old.id == key.id else old for old in self.keys))
+
     @classmethod
     def parse(cls, text: str | bytes) -> "Keyring":
         """Read a keyring file's JSON; raise KeyringError with one line that never holds a secret."""
@@ -231,6 +193,7 @@ class Keyring:
                 "secret": key.reveal(),
                 "spec": key.spec.to_dict(),
             }
+            | ({"payloads": {str(payload): name for payload, name in key.payloads}} if key.payloads else {})
             for key in self.keys
         ]
         return json.dumps({"llm_label_keyring": FORMAT, "keys": entries}, indent=2) + "\n"
@@ -241,7 +204,7 @@ def _parse_key(entry: object, n: int) -> Key:
         raise KeyringError(f"key {n} of the keyring is not an object")
     id = entry.get("id")
     name = f"key {id!r}" if isinstance(id, str) and ID.fullmatch(id) else f"key {n} of the keyring"
-    _known(entry, ("id", "origin", "created", "secret", "spec"), name)
+    _known(entry, ("id", "origin", "created", "secret", "spec", "payloads"), name)
     spec = entry.get("spec")
     if not isinstance(spec, dict):
         raise KeyringError(f'{name} lacks "spec", an object')
@@ -250,14 +213,22 @@ def _parse_key(entry: object, n: int) -> Key:
     if not isinstance(parameters, dict):
         raise KeyringError(f'the spec of {name}: "parameters" is not an object')
     created = entry.get("created")
-    if not _is_line(created):
+    if not is_line(created):
         raise KeyringError(f'{name}: "created" is not a text of printable characters')
     secret = Secret(_parse_secret(entry.get("secret"), name))
     read = Spec(**spec)
     for parameter, _ in read.parameters:
         if parameter not in parameters:  # a default may change; detection must not
             raise KeyringError(f"the spec of {name} lacks the parameter {parameter!r} of scheme {read.scheme!r}")
-    return Key(str(id) if isinstance(id, str) else "", secret, read, entry.get("origin", "root"), created)
+    payloads = _parse_payloads(entry.get("payloads", {}), name)
+    return Key(str(id) if isinstance(id, str) else "", secret, read, entry.get("origin", "root"), created, payloads)
+
+
+def _parse_payloads(value: object, name: str) -> tuple[tuple[int, str], ...]:
+    """Read {"17": "a name"}; the key checks range and name."""
+    if not isinstance(value, dict) or not all(re.fullmatch(r"0|[1-9][0-9]{0,4}", payload) for payload in value):
+        raise KeyringError(f'{name}: "payloads" is not an object of whole numbers, as texts, with their names')
+    return tuple((int(payload), given) for payload, given in value.items())
 
 
 def _parse_secret(value: object, name: str) -> bytes:
@@ -273,10 +244,6 @@ def _known(entry: Mapping[str, object], names: Iterable[str], where: str) -> Non
     for name in entry:
         if name not in names:
             raise KeyringError(f"{where} has an unknown field {shown(name)}; known: {', '.join(names)}")
-
-
-def _is_line(value: object) -> bool:
-    return value is None or (isinstance(value, str) and value.isprintable())
 
 
 def tokenizer_digest(tokenizer_json: bytes) -> str:

@@ -67,26 +67,43 @@ def dual_gamma_log10_sf(n: int, share: float, score: float) -> float:
         raise ValueError(f"a share of {share!r} is not possible: 0, 1, or {LEAST_SHARE} to {1 - LEAST_SHARE}")
     success, failure, x = a / (1.0 - a), (1.0 - 2.0 * a) / (1.0 - a), score / a
     low, high = _window(n, success, failure, x)
-    k = np.arange(low, high, dtype=np.float64)
-    log_weight = _log_failures(n, low, success) + _run(np.log((n + k) / (k + 1.0) * failure))
-    log_mass = _log_mass(2 * n + low, x) + _run(np.log(x) - np.log(2 * n + k + 1.0))
-    return _log10(_log_mixture(log_weight, _gamma_log_sf(2 * n + low, x), log_mass[:-1]))
+    k = np.arange(low + 1, high + 1, dtype=np.float64)
+    weight, mass = failure * (n - 1) / k + failure, x / (2 * n + k)  # each over the one before
+    scales = _log_failures(n, low, success), _log_mass(2 * n + low, x)
+    return _log10(_log_mixture(weight, mass[:-1], _gamma_log_sf(2 * n + low, x), *scales))
 
 
-def _log_mixture(log_weight: Floats, first: float, log_mass: Floats) -> float:
-    """Return ln Σ weight · tail: P(Gamma(m + 1) ≥ x) is P(Gamma(m) ≥ x) plus the Poisson mass at m."""
-    top, scale = float(log_weight.max()), max(first, float(log_mass.max(initial=-math.inf)))
-    if top - float(log_weight.min()) < SPAN and scale - first < SPAN:
-        tails = np.exp(first - scale) + _run(np.exp(log_mass - scale))
-        return top + scale + math.log(float(np.exp(log_weight - top) @ tails))
-    terms = log_weight + np.logaddexp.accumulate(np.concatenate([[first], log_mass]))  # exp would underflow
+def _log_mixture(weight: Floats, mass: Floats, first: float, log_weight: float, log_mass: float) -> float:
+    """Return ln Σ weight · tail: P(Gamma(m + 1) ≥ x) is P(Gamma(m) ≥ x) plus the Poisson mass at m.
+
+    Weights and masses come as ratios to the one before, and the first of either as a logarithm.
+    """
+    if first - log_mass < SPAN:
+        with np.errstate(over="ignore", invalid="ignore"):
+            tails = math.exp(first - log_mass) + _run(_products(mass))
+            total = float(_products(weight) @ tails)
+        if math.isfinite(total):
+            return log_weight + log_mass + math.log(total)
+    with np.errstate(divide="ignore"):  # a mass of nothing is one
+        log_masses = log_mass + _run(np.log(mass))
+    log_tails = np.logaddexp.accumulate(np.concatenate([[first], log_masses]))
+    terms = log_weight + _run(np.log(weight)) + log_tails
     top = float(terms.max())
     return top + math.log(float(np.exp(terms - top).sum()))
 
 
+def _products(ratios: Floats) -> Floats:
+    """Return 1, r0, r0·r1, …: one value more than there are ratios."""
+    products = np.ones(len(ratios) + 1)
+    np.cumprod(ratios, out=products[1:])
+    return products
+
+
 def _run(steps: Floats) -> Floats:
     """Return 0, s0, s0 + s1, …: one value more than there are steps."""
-    return np.concatenate([[0.0], np.cumsum(steps)])
+    sums = np.zeros(len(steps) + 1)
+    np.cumsum(steps, out=sums[1:])
+    return sums
 
 
 def _log10(natural: float) -> float:
@@ -99,10 +116,13 @@ def _window(n: int, success: float, failure: float, x: float) -> tuple[int, int]
     The terms are log-concave in k. A Gamma tail lies between its largest Poisson mass and the number of
     masses times that, or is near one: `bound` is a term to within that number.
     """
+    log_success, log_failure, log_x = math.log(success), math.log(failure), math.log(x)
+    fixed = n * log_success - math.lgamma(n)
 
     def bound(k: int) -> float:
         m = 2 * n + k - 1
-        return _log_failures(n, k, success) + (_log_mass(m, x) if m < x else 0.0)
+        log_weight = fixed + math.lgamma(n + k) - math.lgamma(k + 1) + k * log_failure
+        return log_weight + (m * log_x - x - math.lgamma(m + 1) if m < x else 0.0)
 
     half = (failure * x - (2 * n + 1)) / 2.0  # where weight times mass turns: k² − 2·half·k + 2n − n·failure·x = 0
     turn = half + math.sqrt(max(0.0, half * half - 2 * n + n * failure * x))
@@ -112,7 +132,7 @@ def _window(n: int, success: float, failure: float, x: float) -> tuple[int, int]
     least = bound(start) - DROP - math.log(2 * n + start + 2)
     low, high = start, start
     curvature = n / ((start + 1.0) * (n + start)) + (1.0 / (2 * n + start) if start < far else 0.0)
-    step = 1 + int(4.0 / math.sqrt(curvature))  # about four standard deviations
+    step = 1 + int(5.0 / math.sqrt(curvature))  # standard deviations; DROP and what `bound` leaves open are 10
     while low > 0 and bound(low) > least:
         low = max(0, low - step)
     while bound(high) > least:

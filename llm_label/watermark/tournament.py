@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from llm_label.watermark import prf
+from llm_label.watermark import philox
 
 __all__ = ["LARGEST", "Device", "bits", "counts_by_key", "folded_table", "layer_sums", "sampling_table", "states"]
 
@@ -96,8 +96,8 @@ def _cuda_words(seed: int, size: int) -> npt.NDArray[np.uint32]:
     """Return the first word [size] of Philox with key (seed, 0) and counter (0, 0, i, 0)."""
     counter = np.zeros((4, size), dtype=np.uint64)
     counter[1] = np.arange(size, dtype=np.uint64)
-    key = prf.TOKEN_DOMAIN << 32 | seed  # group_words takes the tag out again
-    return np.asarray(prf.group_words(key, counter, np.zeros(size, dtype=np.uint64))[0], dtype=np.uint32)
+    key = philox.TOKEN_DOMAIN << 32 | seed  # group_words takes the tag out again
+    return np.asarray(philox.group_words(key, counter, np.zeros(size, dtype=np.uint64))[0], dtype=np.uint32)
 
 
 def _is_size(size: int) -> bool:

@@ -97,6 +97,47 @@ def test_greedy_is_not_marked_and_says_so(chat: Any) -> None:
     assert log10_p(strip(answer.choices[0].message.content, all_wordings()), KEY) > -3
 
 
+def test_a_scheme_that_marks_greedy_decoding_marks_it_here_too(tmp_path: Path) -> None:
+    """Temperature 0 and a fixed key: the answer is the same each time, and so is its p-value."""
+    coin = Key.new("coin", bytes(range(32)), tokenizer_spec(TOKENIZER, scheme="bernoulli"))
+    write_keyring(tmp_path / "ring.json", Keyring((coin,)))
+    watermark = {"keyring": tmp_path / "ring.json", "key": "coin", "required": True}
+    with (
+        proxy(tmp_path, unused, upstream={"url": "local:"}, watermark=watermark) as up,
+        openai.OpenAI(base_url=up.url + "/v1", api_key="k", max_retries=0) as client,
+    ):
+        raw = client.chat.completions.with_raw_response.create(**{**ASK, "temperature": 0})
+        with client.chat.completions.create(**{**ASK, "temperature": 0}, stream=True) as chunks:
+            streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    answer = raw.parse()
+    assert 'watermark="bernoulli", key="coin"' in raw.headers["x-llm-label"]
+    assert answer.model_extra["llm_label"]["watermark"] == {"scheme": "bernoulli", "key": "coin", "skipped": None}
+    assert streamed == answer.choices[0].message.content
+    assert log10_p(streamed, coin) < -6 and log10_p(streamed, KEY) > -3
+
+
+@pytest.mark.parametrize("candidates", [8, 20])
+def test_answers_chosen_among_several_are_found_together(tmp_path: Path, candidates: int) -> None:
+    """The local upstream writes at most 16 choices a request, so 20 candidates come one by one. Seeds are fixed."""
+    key = Key.new("s", bytes(range(32)), Spec(scheme="select", parameters={"candidates": candidates}))  # type: ignore[arg-type]
+    write_keyring(tmp_path / "ring.json", Keyring((key,)))
+    watermark, short = (
+        {"keyring": tmp_path / "ring.json", "key": "s"},
+        {**ASK, "max_tokens": 24 if candidates == 8 else 12},
+    )
+    count, least = (6, -1.5) if candidates == 8 else (1, -0.5)
+    with (
+        proxy(tmp_path, unused, upstream={"url": "local:"}, watermark=watermark) as up,
+        openai.OpenAI(base_url=up.url + "/v1", api_key="k", max_retries=0, timeout=60) as client,
+    ):
+        answers = [client.chat.completions.create(**{**short, "seed": seed}) for seed in range(count)]
+    for answer in answers:
+        assert answer.model_extra["llm_label"]["watermark"] == {"scheme": "select", "key": "s", "skipped": None}
+        assert answer.usage.completion_tokens > 8 * candidates, "every candidate is counted"
+    together = "\n\n".join(strip(answer.choices[0].message.content, all_wordings()) for answer in answers)
+    assert log10_p(together, key) < least
+
+
 def test_a_required_watermark_refuses_greedy_requests(tmp_path: Path) -> None:
     write_keyring(tmp_path / "ring.json", Keyring((KEY,)))
     watermark = {"keyring": tmp_path / "ring.json", "key": "test", "required": True}

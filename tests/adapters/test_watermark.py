@@ -28,6 +28,7 @@ from transformers import GenerationConfig
 
 from llm_label.errors import KeyringError, MarkError
 from llm_label.watermark.keyring import Key, Keyring, Spec
+from llm_label.watermark.prf import DEFAULT, PRFS, Stream
 from llm_label.watermark.scan import scan
 from tests.adapters.toy import EOS, PAD, one_thread, write
 from tests.watermark.golden_gumbel import fixture_logits, generate
@@ -332,7 +333,7 @@ def test_over_keys_the_next_token_follows_the_truncated_distribution(
     keys = 2000
     for _ in range(keys):
         key = int(rng.integers(0, 2**63))
-        drawn[racing.winners_on_host(key, np.array([[1, 2, 3, 4]]), scores)[0]] += 1
+        drawn[racing.winners_on_host(Stream(PRFS[DEFAULT], key), np.array([[1, 2, 3, 4]]), scores)[0]] += 1
     alive = expected > 0
     assert drawn[~alive].sum() == 0
     statistic = float(((drawn - keys * expected)[alive] ** 2 / (keys * expected[alive])).sum())
@@ -412,8 +413,9 @@ def test_a_wrong_configuration_is_refused(change: dict[str, str], message: str) 
 def test_both_ways_to_the_winners_agree(dtype: Any) -> None:
     scores = (3.0 * torch.randn(5, 3000)).to(dtype)
     contexts = np.random.default_rng(0).integers(0, 3000, (5, 4))
-    on_device = racing.winners_on_device(77, contexts, scores)
-    assert torch.equal(on_device, racing.winners_on_host(77, contexts, scores))
+    stream = Stream(PRFS[DEFAULT], 77)
+    on_device = racing.winners_on_device(stream, contexts, scores)
+    assert torch.equal(on_device, racing.winners_on_host(stream, contexts, scores))
 
 
 def test_the_device_path_marks_just_as_the_host_path(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from llm_label_transformers.watermark import KeyedWatermarkingConfig, watermarki
 from transformers import GenerationConfig
 
 from llm_label.errors import KeyringError, MarkError
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.prf import PRFS, Stream
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
@@ -127,7 +127,7 @@ def test_green_scores_rise_by_delta_and_nothing_else_changes(variety: str) -> No
         assert torch.equal(scores, before), "what was given in is not changed"
         context = np.array([[*[-1] * 4, *row][-4:] for row in ids[:, prompt:].tolist()])
         for row in range(2):
-            green = rules.green(prf.words(COIN.scheme_key(), context[row : row + 1], np.arange(64)))
+            green = rules.green(COIN.streams()[0].words(context[row : row + 1], np.arange(64)))
             bias = torch.from_numpy(2.0 * green) if step >= 4 or variety == "none" else torch.zeros(64)
             assert torch.equal(out[row], before[row] + bias.float())
         ids = torch.cat([ids, torch.randint(0, 64, (2, 1))], dim=1)
@@ -135,13 +135,14 @@ def test_green_scores_rise_by_delta_and_nothing_else_changes(variety: str) -> No
 
 @pytest.mark.parametrize("kept", [3, 900, 3000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_all_ways_to_the_green_tokens_agree(kept: int, dtype: Any) -> None:
+@pytest.mark.parametrize("prf", list(PRFS))
+def test_all_ways_to_the_green_tokens_agree(kept: int, dtype: Any, prf: str) -> None:
     scores = torch.randn(3, 3001).to(dtype)
     scores[:, torch.randperm(3001)[kept:]] = -torch.inf
     contexts = np.random.default_rng(0).integers(0, 3000, (3, 4))
     rules = Bernoulli(0.25)
     host, device = (
-        torch.stack(way(rules, 2**64 - 5, contexts, scores)).tolist()
+        torch.stack(way(rules, Stream(PRFS[prf], 2**64 - 5, 6), contexts, scores)).tolist()
         for way in (biasing.greens_on_host, biasing.greens_on_device)
     )
     assert host == device

@@ -94,6 +94,17 @@ def test_with_the_same_seed_the_tokens_are_those_of_transformers(model: Any) -> 
         assert np.array_equal(ours, theirs)
 
 
+def test_padding_hashes_as_token_0_so_a_token_0_brings_the_first_context_again() -> None:
+    """Marked a second time it would win a second time, and a third."""
+    processor = watermarking_config(KEY, "none").construct_processor(16)
+    ids, scores, marked = torch.tensor([[9]]), torch.zeros(1, 16), []
+    for token in (0, 0, 5, 0):
+        marked.append(not torch.equal(processor(ids, scores).as_subclass(torch.Tensor), scores))
+        ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+    #                     0      0 0    0 0 5
+    assert marked == [True, False, False, True]
+
+
 @pytest.mark.parametrize("vocabulary", [60, 20_000])
 @pytest.mark.parametrize("kept", [1, 50, 0])
 def test_a_device_gives_what_the_host_gives(vocabulary: int, kept: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec, tokenizer_digest
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
@@ -57,7 +56,7 @@ def biased_ids(key: Key, candidates: list[int], length: int, seed: int) -> list[
     tokens = np.array(candidates, dtype=np.int64)
     ids = rng.choices(candidates, k=rules.context_width)
     while len(ids) < length:
-        word = prf.words(key.scheme_key(), np.array([ids[-rules.context_width :]]), tokens)
+        word = key.streams()[0].words(np.array([ids[-rules.context_width :]]), tokens)
         ids.append(rng.choices(candidates, weights=np.exp(rules.delta * rules.green(word)).tolist())[0])
     return ids
 
@@ -78,9 +77,8 @@ def marked_ids(key: Key, candidates: list[int], length: int, seed: int) -> list[
             ids.append(rng.choice(candidates))
             continue
         seen.add(context)
-        both = rules.keys(key.scheme_key()) if isinstance(rules, DualGumbel) else (key.scheme_key(),) * 2
         routed = isinstance(rules, DualGumbel) and rng.random() < rules.alpha
-        word = prf.words(both[routed], np.array([context], dtype=np.int64), tokens)
+        word = key.streams()[routed].words(np.array([context], dtype=np.int64), tokens)
         ids.append(int(tokens[np.argmin(Gumbel().races(word))]))
     return ids
 

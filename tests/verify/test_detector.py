@@ -2,6 +2,8 @@
 
 import math
 import unicodedata
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ from llm_label.labels.wording import all_wordings, wording
 from llm_label.metadata.aigc import Record
 from llm_label.metadata.carriers import LONGEST, markdown
 from llm_label.verify.detector import Detector
-from llm_label.verify.evidence import INVISIBLE
 from llm_label.verify.findings import VisibleLabel, WatermarkTest
+from llm_label.verify.source import INVISIBLE
 from llm_label.verify.verdict import Verdict
 from llm_label.watermark.keyring import Keyring
 from tests import testdata
@@ -291,6 +293,39 @@ def test_binary_input_is_refused() -> None:
         detector().detect(b"a\0b")
 
 
+# many
+
+
+def test_many_inputs_are_judged_as_they_come_under_one_signature(toy: Path) -> None:
+    key = key_for(toy)
+    judge, asked = detector(key), []
+
+    def sources() -> Iterator[str | bytes]:
+        for source in (marked_text(key, 100), b"\xff", PLAIN, "", markdown.write(PLAIN, RECORD)):
+            asked.append(source)
+            yield source
+
+    verdicts = judge.detect_many(sources())
+    first = next(verdicts)
+    assert len(asked) == 1, "lazily"
+    found = [first, *verdicts]
+    states = ["suspected", "inconclusive", "not_found", "inconclusive", "confirmed"]
+    assert [verdict.verdict for verdict in found] == states
+    assert {verdict.signature for verdict in found} == {judge.signature}
+    assert "UTF-8" in found[1].problems[0]
+    assert found[0] == judge.detect(marked_text(key, 100))
+
+
+def test_results_are_frozen(toy: Path) -> None:
+    key = key_for(toy)
+    verdict = detector(key).detect(marked_text(key, 100))
+    (test,) = watermarks(verdict)
+    for thing, name in ((verdict, "verdict"), (test, "log10_p"), (test.segments[0], "start")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, name, 0)
+    assert isinstance(hash(test), int)
+
+
 # signature
 
 
@@ -298,7 +333,8 @@ def test_signature_names_all_that_changes_a_result_and_no_secret(toy: Path) -> N
     key = key_for(toy)
     first = detector(key).signature
     assert key.fingerprint in first and (key.spec.tokenizer or "?") in first
-    assert "alpha:1e-06" in first and "variants:as_is,lf,nfc,no_space,space" in first
+    assert "alpha:1e-06" in first and "variants:as_is,lf,blanks,nfc,quotes,half_width,full_width,prose" in first
+    assert "windows:whole=0.75.least=16" in first
     assert first.split("|")[-1].startswith("version:")
     assert key.reveal() not in first and str(key.scheme_key()) not in first
     others = [
@@ -306,5 +342,6 @@ def test_signature_names_all_that_changes_a_result_and_no_secret(toy: Path) -> N
         detector(),
         detector(key_for(toy, "k2")),
         detector(key_for(toy, variety="none")),
+        detector(key_for(toy, payload_bits=8)),
     ]
-    assert len({first, *(other.signature for other in others)}) == 5
+    assert len({first, *(other.signature for other in others)}) == 6

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.prf import DEFAULT, PRFS
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from tests.watermark.golden_gumbel import KEYS, VOCABULARY, fixture_logits
@@ -21,7 +21,7 @@ def generate(key: int, rules: Bernoulli, length: int = 64) -> list[int]:
     ids: list[int] = []
     for position in range(length):
         context = np.array([[*[-1] * 4, *ids][-4:]])
-        green = rules.green(prf.words(key, context, np.arange(VOCABULARY)))
+        green = rules.green(PRFS[rules.prf].words(key, context, np.arange(VOCABULARY)))
         ids.append(int(np.argmax(fixture_logits(position) + rules.delta * green)))
     return ids
 
@@ -34,7 +34,7 @@ def compute() -> dict[str, Any]:
         rules = Bernoulli(gamma)
         for key in KEYS:
             for context in CONTEXTS:
-                green = rules.green(prf.words(key, np.array([context]), np.arange(VOCABULARY)))
+                green = rules.green(PRFS[rules.prf].words(key, np.array([context]), np.arange(VOCABULARY)))
                 greens.append(
                     {"gamma": gamma, "key": str(key), "context": context, "green": np.flatnonzero(green).tolist()}
                 )
@@ -45,7 +45,7 @@ def compute() -> dict[str, Any]:
     return {
         "scheme": "bernoulli",
         "version": 1,
-        "prf": prf.PRF,
+        "prf": DEFAULT,
         "greens": greens,
         "generations": generations,
         "derivation": {

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.prf import DEFAULT, PRFS
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
 from llm_label.watermark.schemes.gumbel import Gumbel
@@ -34,7 +34,7 @@ def generate(key: int, alpha: float, width: int = 4, length: int = 64, vocabular
             continue
         seen.add(context)
         routed = round((position + 1) * (5**0.5 - 1) / 2 % 1.0, 4) >= 1.0 - alpha
-        word = prf.words(keys[routed], np.array([context]), np.arange(vocabulary))
+        word = PRFS[DEFAULT].words(keys[routed], np.array([context]), np.arange(vocabulary))
         ids.append(Gumbel().winner(logits, word))
     return ids
 
@@ -51,7 +51,7 @@ def compute() -> dict[str, Any]:
     return {
         "scheme": "dual_gumbel",
         "version": 1,
-        "prf": prf.PRF,
+        "prf": DEFAULT,
         "derived": {str(key): [str(one) for one in DualGumbel().keys(key)] for key in KEYS},
         "generations": generations,
         "derivation": {

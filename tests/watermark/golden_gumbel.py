@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.prf import DEFAULT, PRFS
 from llm_label.watermark.schemes.gumbel import Gumbel
 
 FILE = Path(__file__).parent.parent / "golden" / "gumbel_v1.json"
@@ -36,7 +36,7 @@ def generate(key: int, width: int, skip_repeats: bool, length: int = 64) -> list
             ids.append(int(np.argmax(logits)))
             continue
         seen.add(context)
-        word = prf.words(key, np.array([context]), np.arange(VOCABULARY))
+        word = PRFS[DEFAULT].words(key, np.array([context]), np.arange(VOCABULARY))
         ids.append(Gumbel().winner(logits, word))
     return ids
 
@@ -47,7 +47,7 @@ def compute() -> dict[str, Any]:
         {
             "key": str(key),
             "context": context,
-            "words": prf.words(key, np.array([context]), np.array(TOKENS)).tolist(),
+            "words": PRFS[DEFAULT].words(key, np.array([context]), np.array(TOKENS)).tolist(),
         }
         for key in KEYS
         for context in CONTEXTS
@@ -56,7 +56,7 @@ def compute() -> dict[str, Any]:
     return {
         "scheme": "gumbel",
         "version": 1,
-        "prf": prf.PRF,
+        "prf": DEFAULT,
         "tokens": TOKENS,
         "words": words,
         "generation": {"key": "42", "width": 4, "tokens": generate(42, 4, skip_repeats=True)},

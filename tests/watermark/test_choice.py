@@ -1,15 +1,21 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_label.watermark import choice, prf
+from llm_label.watermark import choice, philox
+from llm_label.watermark.prf import DEFAULT, MASK, PRFS, Keys, Stream
 from llm_label.watermark.schemes.gumbel import Gumbel
 
+PHILOX = PRFS[DEFAULT]
+CONTEXT = np.array([[1, 2, 3, 4]])
 
-def full_winner(key: int, context: np.ndarray, logits: np.ndarray) -> int:
+
+def full_winner(stream: Stream, context: np.ndarray, logits: np.ndarray) -> int:
     """Evaluate every token: what pruning must agree with."""
-    return Gumbel().winner(logits, prf.words(key, context[None], np.arange(len(logits))))
+    return Gumbel().winner(logits, stream.words(context[None], np.arange(len(logits))))
 
 
 @settings(max_examples=60, deadline=None)
@@ -19,17 +25,20 @@ def full_winner(key: int, context: np.ndarray, logits: np.ndarray) -> int:
     spread=st.sampled_from([0.0, 0.1, 1.0, 3.0, 12.0, 3000.0, 8e37]),
     kept=st.sampled_from([1, 5, 50, 1500, None]),
     shift=st.sampled_from([0.0, -80.0, 500.0]),
+    prf=st.sampled_from(list(PRFS)),
+    payload=st.sampled_from([0, 0, 1, 2, 7, 255, 40_000]),
 )
 def test_pruning_finds_the_winner_of_the_full_race(
-    seed: int, vocabulary: int, spread: float, kept: int | None, shift: float
+    seed: int, vocabulary: int, spread: float, kept: int | None, shift: float, prf: str, payload: int
 ) -> None:
     rng = np.random.default_rng(seed)
     logits = (spread * rng.standard_normal((3, vocabulary)) + shift).clip(-3.4e38, 3.4e38).astype(np.float32)
     if kept is not None:  # as a top-k warper leaves them
         logits[np.argsort(np.argsort(-logits, axis=1), axis=1) >= kept] = -np.inf
     contexts = rng.integers(0, vocabulary, (3, 4))
-    expected = [full_winner(seed, c, line) for c, line in zip(contexts, logits, strict=True)]
-    assert choice.winners(seed, contexts, logits).tolist() == expected
+    stream = Stream(PRFS[prf], seed, payload)
+    expected = [full_winner(stream, c, line) for c, line in zip(contexts, logits, strict=True)]
+    assert choice.winners(stream, contexts, logits).tolist() == expected
 
 
 def test_winners_follow_the_distribution() -> None:
@@ -39,25 +48,24 @@ def test_winners_follow_the_distribution() -> None:
     """
     logits = np.log(np.array([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02], dtype=np.float32))
     contexts = np.random.default_rng(5).integers(0, 50_000, (20_000, 4))
-    drawn = choice.winners(99, contexts, np.broadcast_to(logits, (20_000, 8)))
+    drawn = choice.winners(Stream(PHILOX, 99), contexts, np.broadcast_to(logits, (20_000, 8)))
     expected = 20_000 * np.exp(logits.astype(np.float64))
     observed = np.bincount(drawn, minlength=8)
     assert float(((observed - expected) ** 2 / expected).sum()) < 29.9
 
 
-def test_only_tokens_that_can_win_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_tokens_that_can_win_are_hashed() -> None:
     hashed = 0
-    real = prf.group_words
 
-    def counting(key: int, states: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def counting(key: Keys, states: np.ndarray, groups: np.ndarray) -> np.ndarray:
         nonlocal hashed
         hashed += len(groups)
-        return real(key, states, groups)
+        return philox.group_words(key, states, groups)
 
-    monkeypatch.setattr(prf, "group_words", counting)
+    stream = Stream(dataclasses.replace(PHILOX, group_words=counting), 1)
     logits = np.full((1, 150_000), -40.0, dtype=np.float32)
     logits[0, ::1000] = 0.0
-    choice.winners(1, np.array([[1, 2, 3, 4]]), logits)
+    choice.winners(stream, CONTEXT, logits)
     assert hashed < 1000
 
 
@@ -66,13 +74,11 @@ def test_the_least_race_is_that_of_the_largest_uniform() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [2001, 2002, 2003])
-def test_words_of_ids_beyond_the_vocabulary_are_never_looked_up(
-    monkeypatch: pytest.MonkeyPatch, vocabulary: int
-) -> None:
+def test_words_of_ids_beyond_the_vocabulary_are_never_looked_up(vocabulary: int) -> None:
     """Ids come in groups of four; the largest words pass any threshold, also in the last group's empty lanes."""
-    largest = np.uint64(prf.MASK)
-    monkeypatch.setattr(prf, "group_words", lambda key, states, groups: np.full((4, len(groups)), largest))
-    assert choice.winners(1, np.array([[1, 2, 3, 4]]), np.zeros((1, vocabulary), dtype=np.float32)).tolist() == [0]
+    largest = dataclasses.replace(PHILOX, group_words=lambda k, s, g: np.full((4, len(g)), MASK, dtype=np.uint64))
+    logits = np.zeros((1, vocabulary), dtype=np.float32)
+    assert choice.winners(Stream(largest, 1), CONTEXT, logits).tolist() == [0]
 
 
 @pytest.mark.parametrize("vocabulary", [10, 3000])
@@ -82,4 +88,5 @@ def test_a_row_that_is_no_distribution_has_no_winner(vocabulary: int, value: flo
     logits = np.zeros((2, vocabulary), dtype=np.float32)
     logits[0, where] = value  # type: ignore[index]
     contexts = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])
-    assert choice.winners(1, contexts, logits).tolist() == [-1, full_winner(1, contexts[1], logits[1])]
+    stream = Stream(PHILOX, 1)
+    assert choice.winners(stream, contexts, logits).tolist() == [-1, full_winner(stream, contexts[1], logits[1])]

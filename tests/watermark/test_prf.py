@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from llm_label.watermark import prf
+from llm_label.watermark import philox, prf
+from llm_label.watermark.prf import DEFAULT, PRFS, Stream
 from tests.watermark import golden_gumbel
 
+PHILOX = PRFS[DEFAULT]
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 
 
@@ -15,18 +17,18 @@ def slow_philox(counter: list[int], key: tuple[int, int]) -> list[int]:
     for _ in range(10):
         p0, p1 = c0 * M0, c2 * M1
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & prf.MASK, (p0 >> 32) ^ c3 ^ k1, p0 & prf.MASK
-        k0, k1 = (k0 + prf.WEYL[0]) & prf.MASK, (k1 + prf.WEYL[1]) & prf.MASK
+        k0, k1 = (k0 + philox.WEYL[0]) & prf.MASK, (k1 + philox.WEYL[1]) & prf.MASK
     return [c0, c1, c2, c3]
 
 
 def slow_word(key: int, context: list[int], token: int) -> int:
     low, high = key & prf.MASK, key >> 32
-    state = [prf.CONTEXT_DOMAIN, len(context), 0, 0]
+    state = [philox.CONTEXT_DOMAIN, len(context), 0, 0]
     for offset in range(0, len(context), 4):
         block = [c & prf.MASK for c in context[offset : offset + 4]]
         block += [prf.MASK - lane for lane in range(len(block), 4)]
         state = slow_philox([s ^ b for s, b in zip(state, block, strict=True)], (low ^ offset, high))
-    return slow_philox([token >> 2, *state[:3]], (low ^ state[3], high ^ prf.TOKEN_DOMAIN))[token & 3]
+    return slow_philox([token >> 2, *state[:3]], (low ^ state[3], high ^ philox.TOKEN_DOMAIN))[token & 3]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_philox_gives_the_known_answers_of_random123(counter: list[int], key: li
     answer = [int(word, 16) for word in expected.split()]
     assert slow_philox(counter, (key[0], key[1])) == answer
     c0, c1, c2, c3 = counter
-    even, odd = prf._philox(
+    even, odd = philox._philox(
         np.array([[c0], [c2]], dtype=np.uint64),
         np.array([[c3], [c1]], dtype=np.uint64),
         np.array([[key[1]], [key[0]]], dtype=np.uint64),
@@ -56,7 +58,7 @@ def test_philox_gives_the_known_answers_of_random123(counter: list[int], key: li
 def test_words_and_mantissas_equal_the_vectors_of_vllm() -> None:
     """vLLM tests/watermarking/test_prf.py (Apache-2.0)."""
     contexts = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [4, 5, 6, 7], [4, 5, 6, 7]])
-    word = prf.words(42, contexts, np.array([7, 8, 7, 8]))
+    word = PHILOX.words(42, contexts, np.array([7, 8, 7, 8]))
     assert word.tolist() == [425429266, 2706218805, 2494036831, 3424185538]
     assert (word >> 8).tolist() == [1661833, 10571167, 9742331, 13375724]
 
@@ -73,18 +75,18 @@ def test_words_equal_plain_integer_arithmetic(width: int) -> None:
     tokens = rng.integers(0, 200_000, 20)
     for key in (0, 42, 2**32 + 5, 2**64 - 1):
         expected = [slow_word(key, c, t) for c, t in zip(contexts.tolist(), tokens.tolist(), strict=True)]
-        assert prf.words(key, contexts, tokens).tolist() == expected
+        assert PHILOX.words(key, contexts, tokens).tolist() == expected
 
 
 def test_words_broadcast_and_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     context = np.array([[3, 1, 4, 1]])
     tokens = np.arange(1000)
-    whole = prf.words(7, context, tokens)
-    assert np.array_equal(prf.candidate_words(7, prf.absorb(7, context), tokens), whole)
-    assert np.array_equal(prf.words(7, np.repeat(context, 1000, axis=0), tokens), whole)
+    whole = PHILOX.words(7, context, tokens)
+    assert np.array_equal(PHILOX.candidate_words(7, PHILOX.absorb(7, context), tokens), whole)
+    assert np.array_equal(PHILOX.words(7, np.repeat(context, 1000, axis=0), tokens), whole)
     monkeypatch.setattr(prf, "CHUNK", 7)
-    assert np.array_equal(prf.words(7, context, tokens), whole)
-    assert np.array_equal(prf.words(7, np.repeat(context, 1000, axis=0), tokens), whole)
+    assert np.array_equal(PHILOX.words(7, context, tokens), whole)
+    assert np.array_equal(PHILOX.words(7, np.repeat(context, 1000, axis=0), tokens), whole)
 
 
 def test_uniforms_lie_strictly_inside_zero_and_one() -> None:
@@ -96,7 +98,7 @@ def test_uniforms_lie_strictly_inside_zero_and_one() -> None:
 
 def test_keys_beyond_64_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="64 bits"):
-        prf.words(2**64, np.zeros((1, 4), dtype=np.int64), np.zeros(1, dtype=np.int64))
+        PHILOX.words(2**64, np.zeros((1, 4), dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
 def test_a_key_of_its_own_for_each_gives_the_words_of_each_key() -> None:
@@ -104,10 +106,35 @@ def test_a_key_of_its_own_for_each_gives_the_words_of_each_key() -> None:
     n = prf.CHUNK + 50
     keys = rng.integers(0, 2**64, n, dtype=np.uint64)
     contexts, tokens = rng.integers(-1, 2**31, (n, 5)), rng.integers(0, 2**31, n)
-    found = prf.words(keys, contexts, tokens)
+    found = PHILOX.words(keys, contexts, tokens)
     for k in (0, 1, 777, prf.CHUNK - 1, prf.CHUNK, n - 1):
-        assert found[k] == prf.words(int(keys[k]), contexts[k : k + 1], tokens[k : k + 1])[0]
-    one = prf.words(keys[:9], contexts[:1], tokens[:1])
-    assert one.tolist() == [int(prf.words(int(key), contexts[:1], tokens[:1])[0]) for key in keys[:9]]
+        assert found[k] == PHILOX.words(int(keys[k]), contexts[k : k + 1], tokens[k : k + 1])[0]
+    one = PHILOX.words(keys[:9], contexts[:1], tokens[:1])
+    assert one.tolist() == [int(PHILOX.words(int(key), contexts[:1], tokens[:1])[0]) for key in keys[:9]]
     with pytest.raises(ValueError, match="64 bits"):
-        prf.words(keys.astype(np.int64), contexts, tokens)
+        PHILOX.words(keys.astype(np.int64), contexts, tokens)
+
+
+@pytest.mark.parametrize("name", list(PRFS))
+@pytest.mark.parametrize("payload", [0, 1, 6, 1000])
+def test_a_payload_permutes_the_words_of_the_tokens(name: str, payload: int) -> None:
+    """In every way that words are asked for, token t has the word that t XOR payload has without one."""
+    contexts, tokens = np.array([[5, -1, 7, 9]]), np.arange(64)
+    plain, laden = Stream(PRFS[name], 99), Stream(PRFS[name], 99, payload)
+    expected = plain.words(contexts, tokens ^ payload)
+    state = laden.absorb(contexts)
+    assert np.array_equal(state, plain.absorb(contexts))
+    assert np.array_equal(laden.words(contexts, tokens), expected)
+    assert np.array_equal(laden.candidate_words(state, tokens), expected)
+    groups = np.arange(64 // PRFS[name].lanes, dtype=np.uint64)
+    assert np.array_equal(laden.group_words(state, groups).T.reshape(-1), expected)
+
+
+def test_nothing_in_gives_nothing_out() -> None:
+    nothing = np.empty((0, 4), dtype=np.int64)
+    for made in PRFS.values():
+        assert len(made.words(1, nothing, nothing[:, 0])) == 0 == len(made.words(1, nothing, np.array([3])))
+
+
+def test_a_stream_does_not_show_its_key() -> None:
+    assert "987654321" not in repr(Stream(PHILOX, 987654321))

@@ -4,9 +4,10 @@ import time
 import numpy as np
 import pytest
 
-from llm_label.watermark import prf
+from llm_label.watermark import scan as scan_module
 from llm_label.watermark.keyring import Key, Spec
-from llm_label.watermark.scan import Scan, decision, family_wise, first_occurrences, scan
+from llm_label.watermark.prf import DEFAULT, PRFS
+from llm_label.watermark.scan import Scan, decision, family_wise, first_occurrences, scan, traces
 from llm_label.watermark.schemes.gumbel import Gumbel
 from tests.watermark.golden_gumbel import generate
 
@@ -43,7 +44,7 @@ def test_other_keys_and_widths_generate_and_score_as_in_vllm(
     assert ids[:8] == first
     padded = np.lib.stride_tricks.sliding_window_view(np.array([-1] * width + ids), width)[:-1]
     chosen = first_occurrences(padded)
-    word = prf.words(key, padded[chosen], np.array(ids)[chosen])
+    word = PRFS[DEFAULT].words(key, padded[chosen], np.array(ids)[chosen])
     assert Gumbel().scores(word).sum() == pytest.approx(score, rel=1e-12)
 
 
@@ -69,7 +70,12 @@ def test_a_repeated_context_counts_once_at_its_first_occurrence() -> None:
 
 
 @pytest.mark.parametrize(("high", "width"), [(3, 4), (60_000, 4), (152_000, 4), (2**32 - 1, 4), (2**32 - 1, 16)])
-def test_first_occurrences_equal_those_of_a_python_set(high: int, width: int) -> None:
+@pytest.mark.parametrize("multiplier", [scan_module.MULTIPLIER, np.uint64(0)], ids=["hash", "collisions"])
+def test_first_occurrences_equal_those_of_a_python_set(
+    high: int, width: int, multiplier: np.uint64, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the hash is the last column alone and tells few contexts apart."""
+    monkeypatch.setattr(scan_module, "MULTIPLIER", multiplier)
     rng = np.random.default_rng(high % 1000 + width)
     values = rng.integers(-1, high, 12)
     contexts = rng.choice(values, (2000, width))
@@ -81,6 +87,13 @@ def test_first_occurrences_equal_those_of_a_python_set(high: int, width: int) ->
             seen.add(tuple(row))
             expected.append(n)
     assert first_occurrences(contexts).tolist() == expected
+
+
+def test_keys_in_a_row_say_what_each_says_alone() -> None:
+    ids = np.random.default_rng(5).integers(0, 12, 400)
+    specs = [Spec(), Spec(variety="none"), Spec(scheme="bernoulli"), Spec(scheme="dual_gumbel"), Spec(scheme="synthid")]
+    keys = [Key.new(str(n), bytes([n]) * 32, spec) for n, spec in enumerate([*specs, *specs])]
+    assert [found.whole() for found in traces(ids, iter(keys))] == [scan(ids, key) for key in keys]
 
 
 def test_an_auditor_without_the_root_finds_the_same() -> None:

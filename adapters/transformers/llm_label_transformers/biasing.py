@@ -4,15 +4,13 @@ import numpy as np
 import torch
 
 from llm_label.errors import MarkError
-from llm_label.watermark import prf
 from llm_label.watermark.keyring import Key
+from llm_label.watermark.prf import CHUNK, Stream
 from llm_label.watermark.schemes.bernoulli import Bernoulli
-from llm_label_transformers import philox, race
+from llm_label_transformers import race
 from llm_label_transformers.completion import CompletionProcessor
 
 __all__ = ["BiasLogitsProcessor", "greens_on_device", "greens_on_host"]
-
-SPARSE = 4  # one Philox call serves four tokens: up to a share of 1 / SPARSE, hashing one by one is less work
 
 
 class BiasLogitsProcessor(CompletionProcessor):
@@ -36,7 +34,7 @@ class BiasLogitsProcessor(CompletionProcessor):
         if not len(contexts):
             return scores
         greens = greens_on_host if scores.device.type == "cpu" else greens_on_device
-        rows, tokens = greens(self._rules, self._key.scheme_key(), contexts, scores)
+        rows, tokens = greens(self._rules, self._key.streams()[0], contexts, scores)
         biased = scores.clone()
         biased[rows, tokens] += self._rules.delta
         return biased  # type: ignore[return-value]  # FloatTensor is an alias in name only
@@ -55,36 +53,35 @@ class BiasLogitsProcessor(CompletionProcessor):
 
 
 def greens_on_host(
-    rules: Bernoulli, key: int, contexts: np.ndarray, scores: torch.Tensor
+    rules: Bernoulli, stream: Stream, contexts: np.ndarray, scores: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows and tokens of the green ones among CPU scores [r, v] above −inf."""
-    states = prf.absorb(key, contexts)
+    states = stream.absorb(contexts)
     able = scores.float().numpy() > -np.inf
-    if SPARSE * np.count_nonzero(able) < able.size:
+    if stream.prf.lanes * np.count_nonzero(able) < able.size:
         rows, tokens = np.nonzero(able)
-        green = rules.green(prf.candidate_words(key, states[:, rows], tokens))
+        green = rules.green(stream.candidate_words(states[:, rows], tokens))
         rows, tokens = rows[green], tokens[green]
     else:
         green = np.stack(
-            [_greens_of_all(rules, key, states[:, row : row + 1], able.shape[1]) for row in range(len(able))]
+            [_greens_of_all(rules, stream, states[:, row : row + 1], able.shape[1]) for row in range(len(able))]
         )
         rows, tokens = np.nonzero(able & green)
     return torch.from_numpy(rows), torch.from_numpy(tokens)
 
 
-def _greens_of_all(rules: Bernoulli, key: int, state: np.ndarray, vocabulary: int) -> np.ndarray:
+def _greens_of_all(rules: Bernoulli, stream: Stream, state: np.ndarray, vocabulary: int) -> np.ndarray:
     """Tell of every token [v] whether it is green after one context."""
-    groups = np.arange(-(-vocabulary // 4), dtype=np.uint64)
-    parts = [prf.group_words(key, state, groups[at : at + prf.CHUNK]) for at in range(0, len(groups), prf.CHUNK)]
+    groups = np.arange(-(-vocabulary // stream.prf.lanes), dtype=np.uint64)
+    parts = [stream.group_words(state, groups[at : at + CHUNK]) for at in range(0, len(groups), CHUNK)]
     return rules.green(np.concatenate(parts, axis=1).T.reshape(-1)[:vocabulary].astype(np.uint32))
 
 
 def greens_on_device(
-    rules: Bernoulli, key: int, contexts: np.ndarray, scores: torch.Tensor
+    rules: Bernoulli, stream: Stream, contexts: np.ndarray, scores: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows and tokens of the green ones among scores [r, v] above −inf, on their device."""
-    race.check_device(scores.device)
-    states = torch.from_numpy(prf.absorb(key, contexts).astype(np.int64)).to(scores.device)
+    states = race.states(stream, contexts, scores.device)
     rows, tokens = torch.nonzero(scores > -torch.inf, as_tuple=True)
-    green = philox.candidate_words(key, states[:, rows], tokens) < rules.threshold
+    green = race.candidate_words(stream, states[:, rows], tokens) < rules.threshold
     return rows[green], tokens[green]

@@ -96,7 +96,8 @@ class Engine:
                 "context_length_exceeded",
             )
         wanted = room if request.max_tokens is None else min(room, request.max_tokens)
-        return Job(request, prompt, wanted, None if request.greedy else key, variety, tell)
+        marked = None if request.greedy and key and not key.spec.rules.marks_greedy else key
+        return Job(request, prompt, wanted, marked, variety, tell)
 
     def start(self, job: Job) -> "Future[None]":
         """Queue a job; the future ends when its last piece was told."""

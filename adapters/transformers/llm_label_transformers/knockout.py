@@ -20,6 +20,10 @@ class KnockoutLogitsProcessor(RaceLogitsProcessor):
     leaves a context that came before in the same answer unmarked however long ago it was.
     """
 
+    def _contexts(self, input_ids: torch.Tensor) -> list[Context]:
+        """Return contexts padded with 0, as they are hashed: an answer's first one comes again after a token 0."""
+        return [tuple(max(token, 0) for token in context) for context in super()._contexts(input_ids)]
+
     def _mark(self, scores: torch.Tensor, rows: list[int], contexts: list[Context]) -> torch.Tensor:
         rules = self._key.spec.rules
         assert isinstance(rules, SynthID)

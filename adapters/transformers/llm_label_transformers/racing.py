@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from llm_label.errors import MarkError
-from llm_label.watermark import choice, prf
+from llm_label.watermark import choice
 from llm_label.watermark.keyring import Key
+from llm_label.watermark.prf import Stream
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
 from llm_label_transformers import race
 from llm_label_transformers.completion import CompletionProcessor, Context
@@ -67,32 +68,26 @@ class RaceLogitsProcessor(CompletionProcessor):
         marked[rows] = only
         return marked
 
-    def _keys(self) -> tuple[int, int]:
-        rules, whole = self._key.spec.rules, self._key.scheme_key()
-        return rules.keys(whole) if isinstance(rules, DualGumbel) else (whole, whole)
-
     def _winners(self, contexts: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
-        """Race each row under its key; which of two that is, is the sampler's own coin, not the keys'."""
+        """Race each row under its stream; which of two that is, is the sampler's own coin, not the keys'."""
         race_on = winners_on_host if scores.device.type == "cpu" else winners_on_device
-        keys = self._keys()
+        streams = self._key.streams()
         if self._second in (0.0, 1.0):
-            return race_on(keys[int(self._second)], contexts, scores)
+            return race_on(streams[int(self._second)], contexts, scores)
         second = (torch.rand(len(contexts)) < self._second).numpy()
         winner = torch.empty(len(contexts), dtype=torch.int64, device=scores.device)
-        for key, mine in zip(keys, (~second, second), strict=True):
+        for stream, mine in zip(streams, (~second, second), strict=True):
             rows = np.flatnonzero(mine)
             if len(rows):
-                winner[rows] = race_on(key, contexts[rows], scores if len(rows) == len(scores) else scores[rows])
+                winner[rows] = race_on(stream, contexts[rows], scores if len(rows) == len(scores) else scores[rows])
         return winner
 
 
-def winners_on_host(key: int, contexts: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
+def winners_on_host(stream: Stream, contexts: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
     """Return the winners [r] among CPU scores [r, v]: numpy takes a tenth of torch's time here."""
-    return torch.from_numpy(choice.winners(key, contexts, scores.float().numpy()))
+    return torch.from_numpy(choice.winners(stream, contexts, scores.float().numpy()))
 
 
-def winners_on_device(key: int, contexts: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
+def winners_on_device(stream: Stream, contexts: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
     """Return the winners [r] among scores [r, v] without moving them off their device."""
-    race.check_device(scores.device)
-    states = torch.from_numpy(prf.absorb(key, contexts).astype(np.int64)).to(scores.device)
-    return race.winners(key, states, scores)
+    return race.winners(stream, race.states(stream, contexts, scores.device), scores)

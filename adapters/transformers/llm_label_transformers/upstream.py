@@ -113,7 +113,7 @@ class LocalUpstream:
         running.add_done_callback(lambda _: tell(None))
         ended = _Ended(running, job, pieces)
         response = await self._whole(answer, ended) if not asked.stream else _streamed(answer, ended)
-        if mark and asked.greedy and response.status == 200:
+        if mark and job.key is None and response.status == 200:
             response.watermark_skipped = lambda: "greedy"
         return response
 

@@ -39,14 +39,16 @@ def use_keyring(ring: Keyring) -> None:
         _KEYS[key.fingerprint] = key
 
 
-def watermarking_config(key: Key, variety: str | None = None) -> "KeyedWatermarkingConfig":
-    """Return the configuration that marks with this key; variety defaults to that of the key's spec."""
+def watermarking_config(key: Key, variety: str | None = None, payload: int | None = None) -> "KeyedWatermarkingConfig":
+    """Return the configuration that marks with this key; variety and payload default to the key's own."""
+    key = key if payload is None else key.carrying(payload)
     _KEYS[key.fingerprint] = key
     return KeyedWatermarkingConfig(
         llm_label_key=key.id,
         llm_label_fingerprint=key.fingerprint,
         llm_label_scheme=key.spec.scheme,
         llm_label_variety=key.spec.variety if variety is None else variety,
+        llm_label_payload=key.payload,
     )
 
 
@@ -64,11 +66,13 @@ class KeyedWatermarkingConfig(BaseWatermarkingConfig):
         llm_label_fingerprint: str,
         llm_label_scheme: str = "gumbel",
         llm_label_variety: str = "default",
+        llm_label_payload: int = 0,
     ) -> None:
         self.llm_label_key = llm_label_key
         self.llm_label_fingerprint = llm_label_fingerprint
         self.llm_label_scheme = llm_label_scheme
         self.llm_label_variety = llm_label_variety
+        self.llm_label_payload = llm_label_payload
         self.validate()
 
     def validate(self) -> None:
@@ -96,5 +100,6 @@ class KeyedWatermarkingConfig(BaseWatermarkingConfig):
                 f"watermark key {self.llm_label_key!r} is one of scheme {key.spec.scheme!r}, and the configuration "
                 f"says {self.llm_label_scheme!r}; make it anew with watermarking_config(key)"
             )
-        made: LogitsProcessor = PROCESSORS[key.spec.scheme](key, self.llm_label_variety)
+        carrying = key.carrying(self.llm_label_payload)
+        made: LogitsProcessor = PROCESSORS[key.spec.scheme](carrying, self.llm_label_variety)
         return made

@@ -18,9 +18,10 @@ from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
 from llm_label.watermark.schemes.gumbel import Gumbel
 from llm_label.watermark.schemes.parameters import shown
+from llm_label.watermark.schemes.select import Select
 from llm_label.watermark.schemes.synthid import SynthID
 
-__all__ = ["SCHEMES", "Conditional", "Parameter", "Scheme", "parameters", "scheme"]
+__all__ = ["SCHEMES", "Conditional", "Parameter", "Scheme", "Worded", "parameters", "scheme"]
 
 Parameter: TypeAlias = float | int | str
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -44,6 +45,8 @@ class Scheme(Protocol):
     @property
     def distorts(self) -> bool: ...  # whether it changes the distribution that tokens are drawn from
     @property
+    def marks_greedy(self) -> bool: ...  # whether it also marks decoding that draws nothing: greedy, beams
+    @property
     def once_per(self) -> Literal["context", "token"]:
         """Say what carries fresh randomness: each distinct context, or each distinct (context, token)."""
 
@@ -56,6 +59,8 @@ class Scheme(Protocol):
     def plausible(self, n: int) -> float:
         """Return the sum of scores to expect of n marked tokens of ordinary prose."""
 
+    def __hash__(self) -> int: ...
+
 
 @runtime_checkable
 class Conditional(Protocol):
@@ -65,17 +70,28 @@ class Conditional(Protocol):
         """Return log10 of the chance, over keys, that tokens [n] after contexts [n, h] score at least this much."""
 
 
+@runtime_checkable
+class Worded(Protocol):
+    """A scheme that adds up scores of a PRF's words, and so can carry a payload."""
+
+    def streams(self, key: int) -> tuple[tuple[float, int], ...]:
+        """Return the weight and the key of each stream of words that it reads."""
+
+    def scores(self, word: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+        """Score words [n] of one stream."""
+
+
 SCHEMES: Mapping[str, type[Any]] = MappingProxyType(
-    {"gumbel": Gumbel, "dual_gumbel": DualGumbel, "bernoulli": Bernoulli, "synthid": SynthID}
+    {"gumbel": Gumbel, "dual_gumbel": DualGumbel, "bernoulli": Bernoulli, "synthid": SynthID, "select": Select}
 )
 
 
 def parameters(name: str) -> tuple[str, ...]:
-    """Return the names of a scheme's parameters."""
-    return tuple(field.name for field in fields(SCHEMES[name]))
+    """Return the names of a scheme's parameters; its mapping is none, for every spec names that."""
+    return tuple(field.name for field in fields(SCHEMES[name]) if field.name != "prf")
 
 
-def scheme(name: object, given: Mapping[str, Parameter]) -> Scheme:
+def scheme(name: object, given: Mapping[str, Parameter], prf: str | None = None) -> Scheme:
     """Return a scheme with the given parameters, defaults for the rest. Raises KeyringError."""
     if not isinstance(name, str) or name not in SCHEMES:
         raise KeyringError(f"scheme {shown(name)} is not known; known: {', '.join(SCHEMES)}")
@@ -85,11 +101,14 @@ def scheme(name: object, given: Mapping[str, Parameter]) -> Scheme:
             raise KeyringError(
                 f"scheme {name!r} has no parameter {shown(parameter)}; known: {', '.join(known) or 'none'}"
             )
-    made: Scheme = SCHEMES[name](**given)
+    chosen = {} if prf is None or prf == SCHEMES[name].prf else {"prf": prf}
+    if chosen and "prf" not in (field.name for field in fields(SCHEMES[name])):
+        raise KeyringError(f"scheme {name!r}: prf is {SCHEMES[name].prf!r} and nothing else, not {shown(prf)}")
+    made: Scheme = SCHEMES[name](**given, **chosen)
     return made
 
 
 @lru_cache(maxsize=1024)
-def cached(name: str, given: tuple[tuple[str, Parameter], ...]) -> Scheme:
+def cached(name: str, given: tuple[tuple[str, Parameter], ...], prf: str) -> Scheme:
     """Return the scheme of a checked spec."""
-    return scheme(name, dict(given))
+    return scheme(name, dict(given), prf)

@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from llm_label.watermark import prf, tails
-from llm_label.watermark.schemes.parameters import number
+from llm_label.watermark import tails
+from llm_label.watermark.prf import DEFAULT, PRFS, Keys
+from llm_label.watermark.schemes.parameters import known_prf, number
 
 __all__ = ["Bernoulli"]
 
@@ -31,19 +32,24 @@ class Bernoulli:
 
     gamma: float = 0.5
     delta: float = 2.0
+    prf: str = DEFAULT
 
     name: ClassVar[str] = "bernoulli"
     version: ClassVar[int] = 1
-    prf: ClassVar[str] = prf.PRF
     context_width: ClassVar[int] = 4
-    key_bytes: ClassVar[int] = 8
     vllm: ClassVar[str | None] = None
     distorts: ClassVar[bool] = True
+    marks_greedy: ClassVar[bool] = True
     once_per: ClassVar[Literal["token"]] = "token"
 
     def __post_init__(self) -> None:
+        known_prf(self.name, self.prf)
         object.__setattr__(self, "gamma", number(self.name, "gamma", self.gamma, 0.01, 0.99))
         object.__setattr__(self, "delta", number(self.name, "delta", self.delta, 0.1, 20.0))
+
+    @property
+    def key_bytes(self) -> int:
+        return PRFS[self.prf].key_bytes
 
     @property
     def threshold(self) -> int:
@@ -59,9 +65,17 @@ class Bernoulli:
         """Tell which words [n] are green."""
         return np.asarray(word < np.uint32(self.threshold))
 
-    def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
+    def scores(self, word: npt.NDArray[np.uint32]) -> Floats:
+        """Score words [n] of tokens that came: 1 if green, else 0."""
+        return self.green(word).astype(np.float64)
+
+    def streams(self, key: int) -> tuple[tuple[float, int], ...]:
+        """Return the weight and the key of the one stream of words."""
+        return ((1.0, key),)
+
+    def token_scores(self, key: Keys, contexts: Ids, tokens: Ids) -> Floats:
         """Return 1 for each green token of tokens [n] after contexts [n, 4], else 0."""
-        return self.green(prf.words(key, contexts, tokens)).astype(np.float64)
+        return self.scores(PRFS[self.prf].words(key, contexts, tokens))
 
     def log10_tail(self, n: int, score: float) -> float:
         """Return log10 P(Binomial(n, gamma) ≥ score)."""

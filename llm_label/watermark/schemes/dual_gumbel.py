@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_label.errors import KeyringError
-from llm_label.watermark import prf, tails
+from llm_label.watermark import tails
+from llm_label.watermark.prf import DEFAULT, PRFS
 from llm_label.watermark.schemes.gumbel import PLAUSIBLE_MEAN, Gumbel
-from llm_label.watermark.schemes.parameters import number
+from llm_label.watermark.schemes.parameters import known_prf, number
 
 __all__ = ["DualGumbel"]
 
@@ -31,34 +32,50 @@ class DualGumbel:
     """The scheme with the share of tokens that key B chooses."""
 
     alpha: float = 0.1
+    prf: str = DEFAULT
 
     name: ClassVar[str] = "dual_gumbel"
     version: ClassVar[int] = 1
-    prf: ClassVar[str] = prf.PRF
     context_width: ClassVar[int] = 4
-    key_bytes: ClassVar[int] = 8
-    vllm: ClassVar[str | None] = "dual_key_gumbel"
     distorts: ClassVar[bool] = False
+    marks_greedy: ClassVar[bool] = False
     once_per: ClassVar[Literal["context"]] = "context"
 
     def __post_init__(self) -> None:
+        known_prf(self.name, self.prf)
         alpha, least = number(self.name, "alpha", self.alpha, 0.0, 1.0), tails.LEAST_SHARE
         if alpha not in (0.0, 1.0) and not least <= alpha <= 1.0 - least:
             raise KeyringError(f"scheme {self.name!r}: alpha is 0, 1 or from {least} to {1 - least}, not {alpha!r}")
         object.__setattr__(self, "alpha", alpha)
 
+    @property
+    def key_bytes(self) -> int:
+        return PRFS[self.prf].key_bytes
+
+    @property
+    def vllm(self) -> str | None:
+        return "dual_key_gumbel" if self.prf == DEFAULT else None
+
     def keys(self, key: int) -> tuple[int, int]:
-        """Return keys A and B: the first 8 bytes of SHA-256 over a label and the key, all big-endian."""
-        whole = key.to_bytes(8, "big")
+        """Return keys A and B: as many bytes of SHA-256 over a label and the key as a key has, all big-endian."""
+        size = self.key_bytes
+        whole = key.to_bytes(size, "big")
         digests = (hashlib.sha256(label + whole).digest() for label in (b"key_a", b"key_b"))
-        first, second = (int.from_bytes(digest[:8], "big") for digest in digests)
+        first, second = (int.from_bytes(digest[:size], "big") for digest in digests)
         return first, second
+
+    def scores(self, word: npt.NDArray[np.uint32]) -> Floats:
+        """Score words [n] of tokens that came, under one of the keys."""
+        return GUMBEL.scores(word)
+
+    def streams(self, key: int) -> tuple[tuple[float, int], ...]:
+        """Return the weight and the key of both streams of words."""
+        first, second = self.keys(key)
+        return ((1.0 - self.alpha, first), (self.alpha, second))
 
     def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
         """Score tokens [n] after contexts [n, 4] under both keys."""
-        keys = np.repeat(np.array(self.keys(key), dtype=np.uint64), len(tokens))
-        word = prf.words(keys, np.tile(contexts, (2, 1)), np.tile(tokens, 2))
-        a, b = GUMBEL.scores(word).reshape(2, -1)
+        a, b = self.scores(PRFS[self.prf].words_of_each(self.keys(key), contexts, tokens))
         return np.asarray((1.0 - self.alpha) * a + self.alpha * b)
 
     def log10_tail(self, n: int, score: float) -> float:

@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from llm_label.watermark import prf, tails
+from llm_label.watermark import tails
+from llm_label.watermark.prf import DEFAULT, PRFS, Keys, uniforms
+from llm_label.watermark.schemes.parameters import known_prf
 
 __all__ = ["Gumbel"]
 
@@ -27,26 +29,41 @@ PLAUSIBLE_MEAN = 2.0
 class Gumbel:
     """The scheme without parameters; a change of arithmetic is a new version."""
 
+    prf: str = DEFAULT
+
     name: ClassVar[str] = "gumbel"
     version: ClassVar[int] = 1
-    prf: ClassVar[str] = prf.PRF
     context_width: ClassVar[int] = 4
-    key_bytes: ClassVar[int] = 8
-    vllm: ClassVar[str | None] = "gumbel"
     distorts: ClassVar[bool] = False
+    marks_greedy: ClassVar[bool] = False
     once_per: ClassVar[Literal["context"]] = "context"
 
-    def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
+    def __post_init__(self) -> None:
+        known_prf(self.name, self.prf)
+
+    @property
+    def key_bytes(self) -> int:
+        return PRFS[self.prf].key_bytes
+
+    @property
+    def vllm(self) -> str | None:
+        return "gumbel" if self.prf == DEFAULT else None
+
+    def streams(self, key: int) -> tuple[tuple[float, int], ...]:
+        """Return the weight and the key of the one stream of words."""
+        return ((1.0, key),)
+
+    def token_scores(self, key: Keys, contexts: Ids, tokens: Ids) -> Floats:
         """Score tokens [n] after contexts [n, 4]."""
-        return self.scores(prf.words(key, contexts, tokens))
+        return self.scores(PRFS[self.prf].words(key, contexts, tokens))
 
     def scores(self, word: npt.NDArray[np.uint32]) -> Floats:
         """Score words [n] of tokens that came: −ln(1 − u), in float64."""
-        return np.asarray(-np.log1p(-prf.uniforms(word)))
+        return np.asarray(-np.log1p(-uniforms(word)))
 
     def races(self, word: npt.NDArray[np.uint32]) -> Floats:
         """Return E = −ln u [n] of candidates; the token with the smallest E / p wins."""
-        return np.asarray(-np.log(prf.uniforms(word)))
+        return np.asarray(-np.log(uniforms(word)))
 
     def winner(self, logits: npt.NDArray[np.floating], word: npt.NDArray[np.uint32]) -> int:
         """Return the index of the winning candidate among logits [n] with words [n]; the first wins a tie.

@@ -3,8 +3,15 @@
 import re
 
 from llm_label.errors import KeyringError
+from llm_label.watermark.prf import PRFS
 
-__all__ = ["number", "shown"]
+__all__ = ["known_prf", "number", "shown"]
+
+
+def known_prf(scheme: str, name: object) -> None:
+    """Raise KeyringError unless that is the name of a mapping that schemes may choose."""
+    if not isinstance(name, str) or name not in PRFS:
+        raise KeyringError(f"scheme {scheme!r}: prf {shown(name)} is not known; known: {', '.join(PRFS)}")
 
 
 def number(scheme: str, name: str, value: object, low: float, high: float) -> float:

@@ -52,6 +52,7 @@ class SynthID:
     prf: ClassVar[str] = "transformers-lcg64-v1"
     vllm: ClassVar[str | None] = None
     distorts: ClassVar[bool] = False
+    marks_greedy: ClassVar[bool] = False
     once_per: ClassVar[Literal["context"]] = "context"
 
     def __post_init__(self) -> None:

@@ -1,0 +1,39 @@
+"""Payloads worth a closer look: the right ones are among them, also in a small part of a long text."""
+
+import numpy as np
+import pytest
+
+from llm_label.watermark import shortlist as module
+from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.shortlist import BLOCK, MOST, shortlist
+from tests.verify.marking import marked_ids
+
+KEY = Key.new("k", bytes(range(32)), Spec(payload_bits=8))
+
+
+def human(length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 150_000, length)
+
+
+def test_a_key_without_payloads_has_a_list_of_one() -> None:
+    assert shortlist(human(100), Key.new("k", bytes(32), Spec())) == (0,)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 2000])
+def test_unmarked_text_has_few(length: int) -> None:
+    assert 1 <= len(shortlist(human(length), KEY)) <= 2
+
+
+def test_passages_of_two_payloads_in_a_long_text_are_both_found() -> None:
+    marks = [np.array(marked_ids(KEY.carrying(payload), list(range(1000, 1400)), 120, payload)) for payload in (7, 250)]
+    ids = np.concatenate([human(3000), marks[0], human(3000, 1), marks[1], human(3000, 2)])
+    assert {7, 250} <= set(shortlist(ids, KEY))
+
+
+def test_work_on_a_long_text_is_bounded_and_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 10 * BLOCK * 256)
+    starts = module._starts(1_000_000, 8)
+    assert len(starts) == 10 and starts[0] == 0 and starts[-1] > 850_000
+    assert len(set(np.diff(starts).tolist())) <= 2
+    assert module._starts(1000, 8) == [0, 256, 512, 768]
+    assert MOST // (BLOCK << 16) >= 1, "at 16 bits too something is read"
