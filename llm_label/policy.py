@@ -44,7 +44,7 @@ class Skipped(StrEnum):
     EMPTY = "empty"  # the turn holds no text
     LABELLED = "labelled"  # the text came with one of our labels
     ERROR = "error"  # the upstream answered with an error, not with generated text
-    GREEDY = "greedy"  # temperature 0 or beams: nothing is drawn, and only some schemes mark that
+    GREEDY = "greedy"  # temperature 0, beams, or candidates too alike to choose among: nothing is drawn
     UPSTREAM = "upstream"  # this upstream gives us no hand in the choice of tokens
 
 

@@ -178,12 +178,13 @@ def list_keys(keyring: Path | None, as_json: bool) -> None:
 @click.argument("id")
 @click.option("--reveal", is_flag=True, help="Print the secret too.")
 @click.option("--for-auditor", is_flag=True, help="Print a ring with the scheme key alone, without the root.")
+@click.option("--with-names", is_flag=True, help="Tell the auditor the names of payloads too.")
 @_keyring
-def show(id: str, reveal: bool, for_auditor: bool, keyring: Path | None) -> None:
+def show(id: str, reveal: bool, for_auditor: bool, with_names: bool, keyring: Path | None) -> None:
     """Show one key as JSON, without its secret unless asked."""
     key = _read(keyring).get(id)
     if for_auditor:
-        click.echo(Keyring((key.for_auditor(),)).dumps())
+        click.echo(Keyring((key.for_auditor(names=with_names),)).dumps())
         return
     click.echo(json.dumps(_public(key) | ({"secret": key.reveal()} if reveal else {}), indent=2))
 

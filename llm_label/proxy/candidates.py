@@ -3,6 +3,9 @@
 An answer has to be whole before it can be chosen. So a client that asked for a stream gets the kept answer as one, in a
 few events, once all candidates are there; errors keep their status. `usage` counts every candidate: it is what the
 upstream bills. Candidates come from one request (`n`), or from one request each where the upstream knows no `n`.
+
+Refused before anything is sent: a client's `n` that makes too many candidates, and `store`, for the upstream would keep
+every candidate and give all of them to whoever asks for the stored answer.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from llm_label.errors import LabelError
+from llm_label.errors import ClientError, LabelError
 from llm_label.policy import Skipped
 from llm_label.proxy.body import whole_of
 from llm_label.proxy.jsonspan import Editor, dumps, find, loads
@@ -19,13 +22,17 @@ from llm_label.proxy.surfaces import asked, chat
 from llm_label.proxy.upstream import Upstream, UpstreamRequest, UpstreamResponse
 from llm_label.watermark.keyring import Key
 from llm_label.watermark.schemes.select import Select
-from llm_label.watermark.selection import choose
+from llm_label.watermark.selection import choice
 
 __all__ = ["Choosing", "choosing"]
 
 Body: TypeAlias = dict[str, Any]
 
-REFUSED = frozenset([400, 413, 422, 501])  # what servers answer to an `n` that is too large for them
+MOST = 128  # candidates for one request: a client's `n` multiplies what an answer costs
+AT_ONCE = 8  # requests to the upstream for one answer
+CHOOSING = 2  # answers chosen at the same time, each in a thread: what is long takes seconds of a core
+LEARNT = 60.0  # seconds that the limit of an upstream is believed: one odd request may have been why
+REFUSED = frozenset([400, 404, 413, 422, 500, 501])  # what servers answer to an `n` that is unknown or too large
 ONCE = frozenset(["idempotency-key", "x-idempotency-key"])  # a second request of the same key gets the same answer
 SSE = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache")]
 OF_A_WHOLE = frozenset(["content-type", "content-length", "cache-control"])
@@ -68,6 +75,20 @@ class _Drawn:
         return editor.apply()
 
 
+@dataclass
+class _Limit:
+    """The least `n` that an upstream was seen to refuse or to ignore, a short while ago."""
+
+    least: int = sys.maxsize
+    until: float = 0.0
+
+    def allows(self, n: int) -> bool:
+        return n < self.least or _now() >= self.until
+
+    def learn(self, n: int) -> None:
+        self.least, self.until = min(n, self.least) if _now() < self.until else n, _now() + LEARNT
+
+
 class Choosing:
     """An upstream that marks chat completions by choosing among several; everything else passes."""
 
@@ -76,7 +97,7 @@ class Choosing:
 
     def __init__(self, inner: Upstream) -> None:
         self._inner, self.tokenizer = inner, inner.tokenizer
-        self._too_many = sys.maxsize  # the least `n` that this upstream was seen to refuse or to ignore
+        self._limit, self._turn = _Limit(), asyncio.Semaphore(CHOOSING)
 
     def start(self) -> None:
         self._inner.start()
@@ -85,7 +106,7 @@ class Choosing:
         await self._inner.close()
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Answer one request; a chat completion that is to be marked comes back whole."""
+        """Answer one request; a chat completion that is to be marked comes back whole. Raises ClientError as well."""
         mark, plain = request.watermark, replace(request, watermark=None)
         if mark is None:
             return await self._inner.send(plain)
@@ -94,12 +115,14 @@ class Choosing:
             response.watermark_skipped = lambda: Skipped.UPSTREAM.value
             return response
         body = loads(request.body)
+        _check(body, mark.key)
         stream = body.get("stream") is True
         whole = {name: value for name, value in body.items() if name not in STREAMED} if stream else body
         drawn = await self._candidates(plain, whole, mark.key)
         if not drawn[0].choices:
             return drawn[0].relayed(Skipped.ERROR.value)
-        kept, skipped = await asyncio.to_thread(_kept, drawn, body, mark.key)
+        async with self._turn:
+            kept, skipped = await asyncio.to_thread(_kept, drawn, body, mark.key)
         if not stream:
             return _answer(drawn[0].response, kept, skipped)
         headers = [(name, value) for name, value in drawn[0].response.headers if name.lower() not in OF_A_WHOLE]
@@ -114,7 +137,13 @@ class Choosing:
         if not 0 < have < wanted:
             return [first]
         more = -(-(wanted - have) // have)
-        work = (self._draw(_again(request), _reseeded(body, step)) for step in range(1, more + 1))
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def draw(step: int) -> _Drawn:
+            async with turn:
+                return await self._draw(_again(request), _reseeded(body, step))
+
+        work = map(draw, range(1, more + 1))
         found = await asyncio.gather(*work, return_exceptions=True)  # fewer candidates still make a choice
         if broken := next((e for e in found if isinstance(e, BaseException) and not isinstance(e, LabelError)), None):
             raise broken
@@ -122,16 +151,17 @@ class Choosing:
 
     async def _first(self, request: UpstreamRequest, body: Body, wanted: int) -> _Drawn:
         """Ask for all at once; where that is refused, for what the client asked for, which may be refused as well."""
-        tried = wanted < self._too_many and _is_count(body.get("n"))
+        tried = self._limit.allows(wanted) and _is_count(body.get("n"))
         if tried:
             first = await self._draw(request, {**body, "n": wanted})
             if first.choices and len(first.choices) < wanted:
-                self._too_many = wanted
+                self._limit.learn(wanted)
             if first.response.status not in REFUSED:
                 return first
+            request = _again(request)
         first = await self._draw(request, body)
         if tried and first.choices:  # so it was the number that was refused
-            self._too_many = wanted
+            self._limit.learn(wanted)
         return first
 
     async def _draw(self, request: UpstreamRequest, body: Body) -> _Drawn:
@@ -140,6 +170,25 @@ class Choosing:
             return _Drawn(response, await whole_of(response.chunks))
         finally:
             response.close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _check(body: Body, key: Key) -> None:
+    """Raise ClientError for what cannot be marked by choosing, or costs too much."""
+    n, each = asked.count(body), _count(key)
+    if n * each > MOST:
+        raise ClientError(
+            f"n is {n}, and each answer is chosen among {each} candidates: {n * each} in all; this server draws at "
+            f"most {MOST} for one request; ask for n = {MOST // each} or fewer"
+        )
+    if body.get("store"):
+        raise ClientError(
+            "store is not served: answers are chosen here among several candidates, and the upstream would keep all of "
+            "them; leave store out or set it to false"
+        )
 
 
 def _count(key: Key) -> int:
@@ -169,12 +218,14 @@ def _kept(drawn: list[_Drawn], body: Body, key: Key) -> tuple[bytes, str | None]
     n = min(asked.count(body), len(places))
     last = body["messages"][-1] if body["messages"] else {}
     before = asked.plain(last.get("content")) if last.get("role") == "assistant" else ""
-    kept, texts = [], []
+    kept, reasons = [], []
     for index in range(n):
         group = places[index::n]
-        texts.append([asked.plain(one.choices[at]["message"].get("content")) for one, at in group])
-        one, at = group[choose(texts[-1], key, before)]
+        texts = [asked.plain(one.choices[at]["message"].get("content")) for one, at in group]
+        found = choice(texts, key, before)
+        one, at = group[found.kept]
         kept.append(one.choice(at, index))
+        reasons.append(None if found.marks else _unmarked(texts, texts[found.kept]))
     first = drawn[0]
     start, end = find(first.raw, ("choices",)) or (0, 0)
     raw = first.raw[:start] + b"[" + b",".join(kept) + b"]" + first.raw[end:]
@@ -182,16 +233,20 @@ def _kept(drawn: list[_Drawn], body: Body, key: Key) -> tuple[bytes, str | None]
         editor = Editor(raw)
         editor.set(("usage",), _sum([one.usage for one in drawn]))
         raw = editor.apply()
-    return raw, _unmarked(texts)
+    return raw, _skipped(reasons)
 
 
-def _unmarked(texts: list[list[str]]) -> str | None:
-    """Say why there was nothing to choose: no text at all, one candidate only, or the same every time."""
-    if not any(text for group in texts for text in group):
-        return Skipped.EMPTY.value
-    if all(len(group) < 2 for group in texts):
-        return Skipped.UPSTREAM.value
-    return Skipped.GREEDY.value if all(len(set(group)) < 2 for group in texts) else None
+def _unmarked(texts: list[str], kept: str) -> Skipped:
+    """Say why the key had nothing to choose by: no text is kept, one candidate alone, all alike or too short."""
+    if not kept.strip():
+        return Skipped.EMPTY
+    return Skipped.UPSTREAM if len(texts) < 2 else Skipped.GREEDY
+
+
+def _skipped(reasons: list[Skipped | None]) -> str | None:
+    """Return the reason of an answer: one text without the mark is enough, and choices without text do not count."""
+    texts = [reason for reason in reasons if reason != Skipped.EMPTY]
+    return next((reason.value for reason in texts if reason), None) if texts else Skipped.EMPTY.value
 
 
 def _sum(usages: list[Any]) -> Any:

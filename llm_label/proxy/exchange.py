@@ -298,8 +298,9 @@ class Exchange:
             self._failed(self.marking.opened)
 
     def _require_watermark(self) -> None:
-        """Raise MarkError when a watermark that must be there is not: some upstreams know only at the end."""
-        if self.plan.watermark_required and (reason := self.notice.watermark_skipped()):
+        """Raise MarkError when a text lacks the watermark that must be there: some upstreams know only at the end."""
+        reason = self.notice.watermark_skipped()
+        if self.plan.watermark_required and reason not in (None, Skipped.EMPTY):
             raise MarkError(f"the watermark is required here and was not applied: {reason}")
 
     def _broken(self, error: Exception) -> LabelError:

@@ -50,7 +50,7 @@ class Segment:
     start: int
     end: int
     log10_p: float  # family-wise, of the loudest window in it
-    scored: int
+    scored: int  # of the stretch, also where its end is given to a louder one of another payload
     excerpt: str  # how it begins and ends
     choice: int | None = None
     payload: int | None = None  # of a key that has payload_bits
@@ -89,6 +89,9 @@ class WatermarkTest:
     more_tokens: int | None = None  # when insufficient: about how many more a marked text would need
     payload: int | None = None  # when marked under a key that has payload_bits
     payload_name: str | None = None  # by the keyring
+    # Tokens, of all readings, whose payloads were not searched, for that would take too long: what is not marked is
+    # insufficient then.
+    unsearched: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -109,6 +112,8 @@ class WatermarkTest:
             found |= {"payload": self.payload, "payload_name": self.payload_name}
         if self.more_tokens is not None:
             found["more_tokens"] = self.more_tokens
+        if self.unsearched:
+            found["unsearched"] = self.unsearched
         return _with_choice(found, self.choice)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_label.verify.findings import Segment, WatermarkTest
+from llm_label.verify.reading import Reading
 from llm_label.verify.source import Written
 from llm_label.verify.watermarks import Encoded
 from llm_label.watermark.keyring import Key
@@ -100,13 +101,21 @@ def _painted(
     """Return for each character the level of its token, the highest of several, and its last token."""
     size = len(written.original)
     painted, owner = np.full(size, ADDED, dtype=np.int64), np.full(size, -1, dtype=np.int64)
-    each = np.arange(len(written.reading.text), dtype=np.int64)
-    kept, _ = _characters(written.reading.origin(np.column_stack([each, each + 1])))
-    painted[kept] = UNSCORED
+    painted[_kept(written.reading)] = UNSCORED
     characters, which = _characters(one.reading.origin(one.encoding.offsets))
+    read = np.zeros(size, dtype=bool)
+    read[_kept(one.reading)] = True
+    inside = read[characters]  # a token may span what was cut out
+    characters, which = characters[inside], which[inside]
     np.maximum.at(painted, characters, of_token[which])
     np.maximum.at(owner, characters, which)
     return painted, owner
+
+
+def _kept(reading: Reading) -> npt.NDArray[np.int64]:
+    """Return the characters of the original that a reading keeps, or puts something in place of."""
+    each = np.arange(len(reading.text), dtype=np.int64)
+    return _characters(reading.origin(np.column_stack([each, each + 1])))[0]
 
 
 def _characters(ranges: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:

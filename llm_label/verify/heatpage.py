@@ -19,7 +19,7 @@ _ALPHA = (0.0, 0.10, 0.20, 0.34, 0.50, 0.68, 0.88)
 _SHADES = ("", *(f"black on color({colour})" for colour in (230, 223, 222, 215, 208, 202)))
 _ALONE = 3  # how the only level there is is shaded, as of a coin's tokens
 _KINDS = {ADDED: "added", UNSCORED: "unscored"}
-_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1a1a1a; --dim: #767676; --line: #0b6bcb; --rule: #ddd; }
@@ -154,5 +154,5 @@ def _safe(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """Show what commands a terminal or turns the order of letters as U+FFFD."""
+    """Show what commands a terminal, turns the order of letters or is half a character as U+FFFD."""
     return _HIDDEN.sub("\ufffd", text)

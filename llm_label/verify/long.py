@@ -147,6 +147,7 @@ def _of_key(of_blocks: Sequence[tuple[int, WatermarkTest]], alpha: float) -> Wat
     best = min(tests, key=lambda test: test.log10_p - math.log10(test.tests))
     log10_p = _corrected(best.log10_p, best, total)
     marked = log10_p <= math.log10(alpha)
+    unsearched = sum(test.unsearched for test in tests)
     enough = any(test.decision != "insufficient" for test in tests)
     return replace(
         best,
@@ -155,11 +156,12 @@ def _of_key(of_blocks: Sequence[tuple[int, WatermarkTest]], alpha: float) -> Wat
         skipped=sum(test.skipped for test in tests),
         tests=total,
         windows=sum(test.windows for test in tests),
-        decision="marked" if marked else "not_shown" if enough else "insufficient",
+        decision="marked" if marked else "not_shown" if enough and not unsearched else "insufficient",
         segments=tuple(_segments(of_blocks, total, alpha)),
         more_tokens=None if marked or enough else best.more_tokens,
         payload=best.payload if marked else None,
         payload_name=best.payload_name if marked else None,
+        unsearched=unsearched,
     )
 
 

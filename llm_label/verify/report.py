@@ -45,7 +45,7 @@ def coarse(verdict: Verdict) -> dict[str, Any]:
     full = to_dict(verdict)
     decisions = [f.decision for f in verdict.evidence if isinstance(f, WatermarkTest)]
     full["evidence"] = [f.to_dict() for f in verdict.evidence if not isinstance(f, WatermarkTest)]
-    for decision in ("marked", "not_shown", "insufficient"):
+    for decision in ("marked", "insufficient", "not_shown"):
         if decision in decisions:
             full["evidence"].append({"kind": "watermark", "decision": decision})
             break
@@ -117,8 +117,10 @@ def _watermark(test: WatermarkTest) -> str:
         told += f"; payload {test.payload}" + (f" ({_shown(test.payload_name)})" if test.payload_name else "")
     if test.more_tokens is not None:
         told += f"; about {_counted(test.more_tokens, 'more token')} needed"
-    elif test.decision == "insufficient":
+    elif test.decision == "insufficient" and not test.unsearched:
         told += "; no length of one text would be enough"
+    if test.unsearched:
+        told += f"; {_counted(test.unsearched, 'token')} not searched, for the key has too many payloads"
     lines = [_segment(segment) for segment in test.segments[:_SEGMENTS]]
     rest = len(test.segments) - len(lines)
     return "\n".join([told, *lines, *([f"  and {rest} more"] if rest else [])])

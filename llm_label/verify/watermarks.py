@@ -6,7 +6,7 @@ depends on texts and tokenizers, on no key. Within one try the whole text and it
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from llm_label.watermark.keyring import Key, Keyring
 from llm_label.watermark.power import tokens_needed
 from llm_label.watermark.scan import Scan, family_wise
 from llm_label.watermark.segments import WHOLE, Span, searches
-from llm_label.watermark.shortlist import shortlist
+from llm_label.watermark.shortlist import planned, shortlist
 
 __all__ = ["Encoded", "encoded", "watermarks"]
 
@@ -61,13 +61,18 @@ def watermarks(texts: Sequence[Written], ring: Keyring, alpha: float, encoder: E
     # of what one key pays for, its payloads have equal parts: a key with many costs the others nothing
     tests_of = [tests << key.spec.payload_bits for key in ring.keys]
     levels = [math.log10(alpha) - math.log10(count) for count in tests_of]
+    plans = [
+        planned([len(one.encoding) for one in of_key], key) for key, of_key in zip(ring.keys, readings, strict=True)
+    ]
     tries: list[list[_Try]] = [[] for _ in ring.keys]
     for members in _shared(readings):
-        for one in readings[members[0]]:
-            for n, t in _tried(one, [ring.keys[n] for n in members], [levels[n] for n in members]):
+        for place, one in enumerate(readings[members[0]]):
+            keys = [(ring.keys[n], levels[n], plans[n].starts[place]) for n in members]
+            for n, t in _tried(one, keys):
                 tries[members[n]].append(t)
     return [
-        _of_key(key, of_key, count, alpha, texts) for key, of_key, count in zip(ring.keys, tries, tests_of, strict=True)
+        _of_key(key, of_key, count, alpha, texts, plan.left_out)
+        for key, of_key, count, plan in zip(ring.keys, tries, tests_of, plans, strict=True)
     ]
 
 
@@ -79,12 +84,14 @@ def _shared(readings: list[list[Encoded]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _tried(one: Encoded, keys: list[Key], levels: list[float]) -> Iterator[tuple[int, _Try]]:
-    """Yield what each key says of one reading, with the place of the key; nothing long is kept."""
+def _tried(one: Encoded, keys: list[tuple[Key, float, list[int]]]) -> Iterator[tuple[int, _Try]]:
+    """Yield what each key, at its level, says of one reading, with the place of the key; nothing long is kept."""
     ids = one.encoding.ids
-    copies = [(n, key.carrying(payload)) for n, key in enumerate(keys) for payload in shortlist(ids, key)]
+    copies = [
+        (n, key.carrying(payload)) for n, (key, _, starts) in enumerate(keys) for payload in shortlist(ids, key, starts)
+    ]
     for (n, copy), found in zip(copies, searches(ids, (copy for _, copy in copies)), strict=True):
-        spans = found.spans(levels[n])
+        spans = found.spans(keys[n][1])
         yield n, _Try(one, copy.payload, found.whole, found.log10_p, found.tests - 1, spans)
 
 
@@ -122,7 +129,9 @@ def _encoded(variants: list[tuple[int, str, Reading]], key: Key, encoder: Encode
     return list(found.values())
 
 
-def _of_key(key: Key, tries: list[_Try], tests: int, alpha: float, texts: Sequence[Written]) -> WatermarkTest:
+def _of_key(
+    key: Key, tries: list[_Try], tests: int, alpha: float, texts: Sequence[Written], unsearched: int
+) -> WatermarkTest:
     best = min(tries, key=_loudness, default=None)
     most = max((t.whole.scored for t in tries), default=0)
     needed = tokens_needed(key.spec.rules, math.log10(alpha) - math.log10(tests) + math.log10(WHOLE))
@@ -138,13 +147,14 @@ def _of_key(key: Key, tries: list[_Try], tests: int, alpha: float, texts: Sequen
         skipped=best.whole.skipped if best else 0,
         tests=tests,
         windows=best.windows if best else 0,
-        decision="marked" if marked else "not_shown" if enough else "insufficient",
+        decision="marked" if marked else "not_shown" if enough and not unsearched else "insufficient",
         variant=best.encoded.variant if best else "as_is",
         choice=best.encoded.choice if best and len(texts) > 1 else None,
         segments=_segments(key, tries, tests, texts),
         more_tokens=None if marked or enough or needed is None else needed - most,
         payload=payload,
         payload_name=None if payload is None else key.name_of(payload),
+        unsearched=unsearched,
     )
 
 
@@ -162,24 +172,36 @@ def _segments(key: Key, tries: list[_Try], tests: int, texts: Sequence[Written])
         loudest.setdefault(t.encoded.choice, t.encoded)
     found: list[Segment] = []
     for choice, one in loudest.items():
-        original, number = texts[choice].original, choice if len(texts) > 1 else None
+        number = choice if len(texts) > 1 else None
         for t in tries:
             if t.encoded is one and t.spans:
                 places = one.origin(np.array([(span.first, span.last) for span in t.spans], dtype=np.int64))
                 payload = t.payload if key.spec.payload_bits else None
                 for span, (start, end) in zip(t.spans, places.tolist(), strict=True):
-                    p, excerpt = family_wise(span.log10_p, tests), _excerpt(original[start:end])
-                    found.append(Segment(start, end, p, span.scored, excerpt, number, payload))
-    return _apart(found)
+                    p = family_wise(span.log10_p, tests)
+                    found.append(Segment(start, end, p, span.scored, "", number, payload))
+    return tuple(
+        replace(one, excerpt=_excerpt(texts[one.choice or 0].original[one.start : one.end])) for one in _apart(found)
+    )
 
 
-def _apart(segments: list[Segment]) -> tuple[Segment, ...]:
-    """Of segments of several payloads that overlap keep the loudest; return them in order."""
+def _apart(segments: list[Segment]) -> list[Segment]:
+    """Give what several segments claim to the loudest; return them in order.
+
+    Ends are estimates, so neighbours of two payloads may overlap. One that loses more than half to a louder one rests
+    on words of another payload, and is none.
+    """
     kept: list[Segment] = []
     for one in sorted(segments, key=lambda segment: segment.log10_p):
-        if all(one.choice != k.choice or one.end <= k.start or k.end <= one.start for k in kept):
-            kept.append(one)
-    return tuple(sorted(kept, key=lambda segment: (segment.choice or 0, segment.start)))
+        rest = [(one.start, one.end)]
+        for k in (k for k in kept if k.choice == one.choice):
+            rest = [
+                piece for a, b in rest for piece in ((a, min(b, k.start)), (max(a, k.end), b)) if piece[0] < piece[1]
+            ]
+        start, end = max(rest, key=lambda piece: piece[1] - piece[0], default=(0, 0))
+        if 2 * (end - start) >= one.end - one.start > 0:
+            kept.append(replace(one, start=start, end=end))
+    return sorted(kept, key=lambda segment: (segment.choice or 0, segment.start))
 
 
 def _excerpt(text: str) -> str:

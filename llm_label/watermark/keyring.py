@@ -91,10 +91,10 @@ class Key:
             raise KeyringError(f"key {id!r}: an imported key is a whole number from 0 to 2^{8 * size} - 1")
         return cls(id, Secret(key.to_bytes(size, "big")), spec, "imported", created)
 
-    def for_auditor(self) -> "Key":
-        """Return a copy that detects just as well and does not hold the root."""
+    def for_auditor(self, *, names: bool = False) -> "Key":
+        """Return a copy that detects just as well and does not hold the root; `names`: of its payloads, too."""
         secret = Secret(self.scheme_key().to_bytes(self.spec.rules.key_bytes, "big"))
-        return replace(self, secret=secret, origin="derived")
+        return replace(self, secret=secret, origin="derived", payload=0, payloads=self.payloads if names else ())
 
     def carrying(self, payload: int) -> "Key":
         """Return a copy that writes, and reads, this payload. Raises KeyringError for one that does not fit."""

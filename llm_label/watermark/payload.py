@@ -9,8 +9,10 @@ Why it is sound. XOR with i is one-to-one, so within a stream distinct (context,
 PRF and every scheme works as it does without a payload: each p-value is exact. In one position two streams read
 two different inputs, whose words are independent. Streams do share words across tokens: in a text of payload i, the
 candidate j reads what token t XOR i XOR j had when t was chosen. That token lost, or was no candidate: its score is
-that of an unmarked token or less. So a false candidate of a marked text does no better than on an unmarked one. (With
-bernoulli a context may come twice and two tokens win; the false candidate that swaps them reads coins of the true one.)
+that of an unmarked token or less. So a false candidate of a marked text does no better than on an unmarked one.
+Bernoulli is an exception, for it scores a context again with each new token: where contexts come with two tokens each,
+and the two ids differ by the same XOR d everywhere, payloads i and i XOR d read the same coins and score the same. A
+text is marked all the same; which of the two wrote it cannot be told. Ordinary text has few contexts that come twice.
 
 Estimate, then verify. The candidate of highest score is the estimate; all of them were tried, so its p-value is
 multiplied by their number (the union bound). A text is read with a wrong payload, at that corrected p-value, with
@@ -58,7 +60,11 @@ class Identified:
 
 
 def identify(ids: npt.ArrayLike, key: Key, eos: int | None = None) -> Identified:
-    """Read the payload from ids as `scan` takes them; a key without payload_bits has but one."""
+    """Read the payload from ids as `scan` takes them; a key without payload_bits has but one.
+
+    The cost is not bounded: all 2^payload_bits words of every token, some 30 million a second on one core. A text of
+    10,000 tokens takes less than 0.1 s with 8 bits and 20 s with 16; text of strangers is for `shortlist`.
+    """
     bits = key.spec.payload_bits
     best = int(candidate_scores(ids, key, eos).argmax()) if bits else key.payload
     return Identified(best, scan(ids, key.carrying(best), eos), 2**bits)

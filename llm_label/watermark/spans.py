@@ -5,6 +5,9 @@ scheduling): a second stretch is told apart only if it more than pays for a wind
 the shortest window, or a quarter of the shorter of them, in between are one stretch. Its ends are then moved to where
 the sum of score − c is largest, with c half way between the unmarked mean and the stretch's: the estimate of a change
 point. Ends are estimates, not tests; the p of a stretch is that of the loudest window in it.
+
+So a stretch bridges gaps that are short beside what is marked around them, and gaps are counted in scored tokens: words
+that stood in the text before have no score, and belong to what surrounds them, whoever wrote them.
 """
 
 from collections.abc import Iterable

@@ -48,7 +48,11 @@ def test_payloads_are_made_named_and_shown(run: Run, tmp_path: Path) -> None:
     assert shown["spec"]["payload_bits"] == 8
     assert shown["payloads"] == {"3": "小助手", "17": "support chat, Frankfurt"}
     auditor = json.loads(run("show", "k", "--for-auditor").stdout)["keys"][0]
-    assert auditor["payloads"] == shown["payloads"] and auditor["spec"]["payload_bits"] == 8
+    assert "payloads" not in auditor and auditor["spec"]["payload_bits"] == 8
+    named = json.loads(run("show", "k", "--for-auditor", "--with-names").stdout)["keys"][0]
+    assert named == auditor | {"payloads": shown["payloads"]}
+    given = read_keyring(tmp_path / "ring.json").get("k").carrying(17).for_auditor()
+    assert (given.payload, given.payloads) == (0, ())
 
 
 def test_plain_keys_say_nothing_of_them(run: Run) -> None:

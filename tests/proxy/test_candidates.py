@@ -1,10 +1,15 @@
 """Choosing among answers before an upstream that gives no hand in their tokens: real sockets, a real SDK."""
 
+import asyncio
+import itertools
 import json
 import random
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +22,7 @@ from aiohttp import web
 from llm_label.errors import ClientError, MarkError
 from llm_label.keyfile import write_keyring
 from llm_label.policy import Policy, RequestView, decide
+from llm_label.proxy import candidates
 from llm_label.settings import parse
 from llm_label.watermark.keyring import Key, Keyring, Spec
 from llm_label.watermark.selection import choose
@@ -138,7 +144,7 @@ def test_an_upstream_without_n_is_asked_once_for_each_candidate(
         asked(up)
     assert [request.get("n") for request in requests] == first
     assert len({request["seed"] for request in requests}) == 5, "one seed would give one answer"
-    assert keys.count("once") == len(first) - 4, "a request under the same key would get the same answer"
+    assert keys.count("once") == 1, "a request under the same key would get the same answer"
     assert kept["choices"][0]["message"]["content"] == texts[choose(texts, KEY)]
     assert kept["usage"] == {
         "prompt_tokens": 35,
@@ -162,6 +168,86 @@ def test_a_number_that_is_too_large_once_is_no_limit_for_smaller_ones(tmp_path: 
         assert [request.get("n") for request in sent(up)] == [10, 2, 2, 2, 2, 2, 5]
         assert asked(up, n=0).status == 400, "what the client got wrong is not put right"
         assert sent(up)[-1]["n"] == 0 and len(sent(up)) == 8
+
+
+def test_what_was_learnt_of_an_upstream_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM refuses `n` for a temperature that is nearly 0: other requests must not pay for it for ever."""
+    model, clock = Model(), [1000.0]
+    monkeypatch.setattr(candidates, "_now", lambda: clock[0])
+
+    async def one_if_cold(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        bad = body.get("temperature") == 1e-9 and body.get("n")
+        return web.json_response({"error": {"message": "n"}}, status=400) if bad else await model.reply(request)
+
+    with chosen(tmp_path, one_if_cold) as up:
+        for step, (more, n) in enumerate([({"temperature": 1e-9}, [5, *[None] * 5]), ({}, [None] * 5), ({}, [5])]):
+            clock[0] += 59.0 if step == 1 else 2.0
+            before = len(sent(up))
+            assert asked(up, **more).status == 200
+            assert [request.get("n") for request in sent(up)[before:]] == n
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_upstream_that_fails_at_n_is_asked_without_it_once(tmp_path: Path, status: int) -> None:
+    model = Model()
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        bad = "n" in await request.json()
+        return web.json_response({"error": {"message": "n?"}}, status=status) if bad else await model.reply(request)
+
+    async def down(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "down"}}, status=status)
+
+    with chosen(tmp_path, broken) as up:
+        assert asked(up).json()["choices"][0]["message"]["content"] == model.drawn[choose(model.drawn, KEY)]
+        assert len(sent(up)) == 6
+    (tmp_path / "down").mkdir()
+    with chosen(tmp_path / "down", down) as up:
+        assert asked(up).status == status and [request.get("n") for request in sent(up)] == [5, None]
+
+
+def test_eight_candidates_are_drawn_at_a_time_and_no_more_than_128(tmp_path: Path) -> None:
+    model, open_, most = Model("ignored"), [0], [0]
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        open_[0] += 1
+        most[0] = max(most[0], open_[0])
+        await asyncio.sleep(0.02)
+        open_[0] -= 1
+        return await model.reply(request)
+
+    with chosen(tmp_path, slow) as up:
+        refused = asked(up, n=26)
+        assert refused.status == 400 and "ask for n = 25 or fewer" in refused.json()["error"]["message"]
+        assert not sent(up), "before anything is sent"
+        assert len(asked(up, n=6).json()["choices"]) == 6
+        assert len(sent(up)) == 30 and 1 < most[0] <= 8
+
+
+def test_two_answers_are_chosen_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, lock, busy, most = candidates._kept, threading.Lock(), [0], [0]
+
+    def slow(*given: Any) -> Any:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        time.sleep(0.05)
+        with lock:
+            busy[0] -= 1
+        return real(*given)
+
+    monkeypatch.setattr(candidates, "_kept", slow)
+    with chosen(tmp_path, Model().reply) as up, ThreadPoolExecutor(6) as clients:
+        assert {reply.status for reply in clients.map(lambda _: asked(up), range(6))} == {200}
+    assert most == [2]
+
+
+def test_answers_that_the_upstream_would_keep_are_refused(tmp_path: Path) -> None:
+    with chosen(tmp_path, Model().reply) as up:
+        refused = asked(up, store=True)
+        assert refused.status == 400 and "store is not served" in refused.json()["error"]["message"]
+        assert not sent(up) and asked(up, store=False).status == 200
 
 
 @pytest.mark.parametrize("n", ["known", "refused"])
@@ -214,6 +300,45 @@ def test_the_same_answer_every_time_leaves_nothing_to_choose(tmp_path: Path) -> 
     with chosen(strict, model.reply, required=True) as up:
         refused = asked(up)
         assert refused.status == 500 and "was not applied: greedy" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("first", ["Yes.", ""])
+def test_one_choice_without_the_mark_speaks_for_the_answer_if_it_has_text(
+    tmp_path: Path, first: str, required: bool
+) -> None:
+    model = Model()
+    text, calls = model.text, itertools.count()
+    model.text = lambda: text() if next(calls) % 2 else first  # type: ignore[method-assign]
+    with chosen(tmp_path, model.reply, required=required) as up:
+        response = asked(up, n=2)
+    if first and required:
+        assert response.status == 500 and "was not applied: greedy" in response.json()["error"]["message"]
+    else:
+        skipped = "greedy" if first else None
+        assert response.json()["llm_label"]["watermark"]["skipped"] == skipped
+
+
+def test_short_answers_come_as_they_are_drawn_and_say_so(tmp_path: Path) -> None:
+    model = Model()
+    texts = itertools.cycle(["Yes.", "No."])
+    model.text = lambda: next(texts)  # type: ignore[method-assign]
+    with chosen(tmp_path, model.reply) as up:
+        bodies = [asked(up).json() for _ in range(4)]
+    assert [body["choices"][0]["message"]["content"] for body in bodies] == ["Yes.", "No.", "Yes.", "No."]
+    assert {body["llm_label"]["watermark"]["skipped"] for body in bodies} == {"greedy"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_required_mark_is_not_asked_of_an_answer_without_text(tmp_path: Path, stream: bool) -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    model = Model(tool_calls=[call])
+    model.text = lambda: "\n\n"  # type: ignore[method-assign]
+    with chosen(tmp_path, model.reply, required=True) as up:
+        response = asked(up, stream=stream)
+        (entry,) = up.entries()
+    assert response.status == 200 and b'"look"' in response.raw
+    assert (entry.watermark_applied, entry.watermark_skipped, entry.result) == (None, "empty", "complete")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -10,13 +10,17 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from llm_label.cli.detect import detect
 from llm_label.labels.wording import all_wordings, wording
 from llm_label.verify.detector import Detector
-from llm_label.verify.heatmap import ADDED, LEVELS, UNSCORED, HeatMap, token_levels
+from llm_label.verify.encoder import Encoder
+from llm_label.verify.heatmap import ADDED, LEVELS, UNSCORED, HeatMap, _painted, token_levels
 from llm_label.verify.heatpage import html as page_of
 from llm_label.verify.heatpage import terminal
+from llm_label.verify.source import open_source
+from llm_label.verify.watermarks import encoded
 from llm_label.watermark.keyring import Key, Keyring, Spec
 from llm_label.watermark.scan import token_scores
 from tests import testdata
@@ -127,7 +131,35 @@ def test_chinese_characters_of_several_tokens_are_drawn_once() -> None:
     assert any(piece.level == LEVELS for piece in one.pieces)
 
 
+def test_a_token_that_spans_what_was_cut_out_paints_none_of_it(tmp_path: Path) -> None:
+    """Its line ends stand on both sides of the code that the reading leaves out."""
+    words = [f"w{n:03d}" for n in range(400)]
+    tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(["[UNK]", " ", "\n\n\n\n", *words])}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n+| |[^\s]+"), "isolated")  # type: ignore[assignment]
+    path = tmp_path / "spans.json"
+    tokenizer.save(str(path))
+    text, code = plain_text(120), "```\n" + "x = 1\n" * 60 + "```\n"
+    before, after = text[:301], text[301:]
+    whole = f"{before}\n\n{code}\n\n{after}"
+    key = key_for(path)
+    opened = open_source(whole, ())
+    (of_key,) = encoded(opened.texts, Keyring((key,)), Encoder())
+    one = next(one for one in of_key if one.variant == "prose")
+    painted, owner = _painted(opened.texts[0], one, np.full(len(one.encoding), LEVELS))
+    inside = slice(whole.index("x = 1"), whole.rindex("x = 1") + 5)
+    places = one.origin(np.column_stack([np.arange(len(one.encoding)), np.arange(len(one.encoding)) + 1]))
+    assert any(start < inside.start and end > inside.stop for start, end in places.tolist())
+    assert set(painted[inside].tolist()) == {UNSCORED} and set(owner[inside].tolist()) == {-1}
+    assert painted[inside.start - 10] == LEVELS == painted[inside.stop + 10]
+
+
 # the page
+
+
+def test_half_a_character_is_shown_as_none(key: Key) -> None:
+    judge, text = judge_of(key), f"{plain_text(40)} \ud83d {marked_text(key, 80)}"
+    page = page_of(judge.detect(text), judge.heatmaps(text), "half \udcff.md")
+    assert " \ufffd " in page and "half \ufffd.md" in page and page.encode()
 
 
 class Reader(html.parser.HTMLParser):

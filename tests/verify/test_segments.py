@@ -16,9 +16,13 @@ from llm_label.labels.wording import all_wordings, wording
 from llm_label.metadata.aigc import Record
 from llm_label.metadata.carriers import markdown
 from llm_label.verify.detector import Detector
+from llm_label.verify.evidence import Evidence
 from llm_label.verify.findings import Segment, WatermarkTest
+from llm_label.verify.long import Judged, joined
 from llm_label.verify.report import coarse, line, terminal
 from llm_label.verify.source import INVISIBLE, open_source
+from llm_label.verify.watermarks import _apart
+from llm_label.watermark import shortlist
 from llm_label.watermark.keyring import Key, Keyring, Spec
 from tests import testdata
 
@@ -252,6 +256,75 @@ def test_the_payload_is_no_matter_for_strangers_and_not_told_of_unmarked_text(to
     judge = detector(key)
     assert "payload" not in json.dumps(coarse(judge.detect(marked_text(key.carrying(9), 120))))
     assert "payload" not in json.dumps(said(judge, plain_text(200))[0].to_dict())
+
+
+def test_what_was_not_searched_for_payloads_is_insufficient_and_not_unmarked(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_for(toy, payload_bits=8)
+    text = f"{plain_text(600, 1)} {marked_text(key.carrying(17), 120)} {plain_text(600, 2)}"
+    (test,) = said(detector(key), text)
+    assert (test.decision, test.payload, test.unsearched) == ("marked", 17, 0)
+    assert "unsearched" not in test.to_dict()
+    monkeypatch.setattr(shortlist, "MOST", 256 << 8)  # the block at the end
+    judge = detector(key)
+    (test,) = said(judge, text)
+    assert (test.decision, test.more_tokens) == ("insufficient", None)
+    assert test.unsearched == test.to_dict()["unsearched"] >= 1320 - 256
+    assert judge.detect(text).verdict == "inconclusive"
+    told = shown(judge, text)
+    assert f"{test.unsearched} tokens not searched" in told and "no length" not in told
+    assert "unsearched" not in json.dumps(coarse(judge.detect(text)))
+    assert said(judge, marked_text(key.carrying(17), 800))[0].payload == 17, "one marked throughout is found"
+
+
+def test_choices_and_readings_of_one_input_share_the_search(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = key_for(toy, payload_bits=8)
+    scored: list[int] = []
+    scores = shortlist.candidate_scores
+
+    def counted(ids: np.ndarray, one: Key) -> np.ndarray:
+        scored.append(len(ids) - one.spec.context_width)
+        return scores(ids, one)
+
+    monkeypatch.setattr(shortlist, "candidate_scores", counted)
+    monkeypatch.setattr(shortlist, "MOST", 1000 << 8)
+    texts = [plain_text(60, n).replace(" the ", "\r\nthe ") for n in range(60)]
+    (test,) = said(detector(key), saved_answer(*texts))
+    assert 500 < sum(scored) <= 1000
+    assert (test.decision, test.unsearched > 2000) == ("insufficient", True)
+
+
+def test_a_long_text_with_a_block_that_was_not_searched_is_insufficient(toy: Path) -> None:
+    (test,) = said(detector(key_for(toy)), plain_text(300))
+    assert test.decision == "not_shown"
+    parts = [replace(test, decision="insufficient", unsearched=900), test]
+    judged = [Judged(n, Evidence((one,), (), False, False)) for n, one in enumerate(parts)]
+    together = joined(judged, 1e-6)
+    (found,) = together.findings
+    assert isinstance(found, WatermarkTest) and together.too_little
+    assert (found.decision, found.unsearched, found.more_tokens) == ("insufficient", 900, None)
+
+
+def test_segments_that_touch_are_trimmed_and_none_is_lost() -> None:
+    first, second = Segment(0, 101, -20.0, 50, "", payload=3), Segment(100, 200, -12.0, 50, "", payload=9)
+    assert _apart([second, first]) == [first, replace(second, start=101)]
+    inside = replace(second, start=20, end=110)
+    assert _apart([first, inside]) == [first], "mostly another's words"
+    around = replace(second, start=0, end=400)
+    assert _apart([first, around]) == [first, replace(around, start=101)]
+    elsewhere = replace(second, choice=1)
+    assert _apart([elsewhere, replace(first, choice=0)]) == [replace(first, choice=0), elsewhere]
+
+
+def test_two_payloads_side_by_side_are_both_told(toy: Path) -> None:
+    key = key_for(toy, payload_bits=4)
+    marks = [marked_text(key.carrying(payload), 200, payload) for payload in (3, 9)]
+    (test,) = said(detector(key), " ".join(marks))
+    first, second = test.segments
+    assert (first.payload, second.payload) == (3, 9) and first.end <= second.start
+    assert near(first, 0, len(marks[0])) and near(second, len(marks[0]) + 1, len(" ".join(marks)))
+    assert second.excerpt.split()[0] in " ".join(marks)[second.start :].split()[0]
 
 
 def test_code_and_quotes_between_marked_paragraphs_are_left_out_of_segments(toy: Path) -> None:

@@ -43,7 +43,11 @@ def compute() -> dict[str, Any]:
             {"key": str(key), "scores": rules.token_scores(key, grams[:, :-1], grams[:, -1]).tolist()} for key in KEYS
         ],
         "choices": [
-            {"key": str(key), "kept": rules.choose(key, ANSWERS), "after": rules.choose(key, ANSWERS, ANSWERS[0][:40])}
+            {
+                "key": str(key),
+                "kept": rules.choose(key, ANSWERS).kept,
+                "after": rules.choose(key, ANSWERS, ANSWERS[0][:40]).kept,
+            }
             for key in KEYS
         ],
         "scan": scan(letters(ANSWERS[choose(ANSWERS, root)])[0], root).__dict__,

@@ -130,7 +130,7 @@ def test_names_and_payloads_survive_the_file_and_the_auditors_copy() -> None:
     assert ring.keys == (key,)
     assert key.payloads == ((3, "小助手"), (17, "support chat, Frankfurt"))
     assert key.name_of(17) == "support chat, Frankfurt" and key.name_of(4) is None
-    auditor = Keyring.parse(Keyring((key.for_auditor(),)).dumps()).keys[0]
+    auditor = Keyring.parse(Keyring((key.for_auditor(names=True),)).dumps()).keys[0]
     ids = marked_ids(key.carrying(17), CHOICES, 100, 1)
     assert auditor.name_of(identify(ids, auditor).payload) == "support chat, Frankfurt"
     assert key.spec.to_dict()["payload_bits"] == 8 and "payload_bits" not in key_of(0).spec.to_dict()

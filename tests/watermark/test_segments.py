@@ -174,6 +174,24 @@ def test_a_text_marked_throughout_is_one_span() -> None:
         assert inside(search(marked_ids(key, CANDIDATES, length, 3), key), -4.0) == [(0, length)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_people_s_words_between_two_passages_are_not_claimed(seed: int) -> None:
+    """Half as many as either passage has: no window over both wins."""
+    key = key_of()
+    first, second = (marked_ids(key, CANDIDATES, 200, 2 * seed + n) for n in (1, 2))
+    found = inside(search(human(100 + 7 * seed, seed) + first + human(100, 50) + second, key))
+    start = 100 + 7 * seed
+    assert np.abs(np.array(found) - [(start, start + 200), (start + 300, start + 500)]).max() <= 8
+
+
+def test_words_that_repeat_belong_to_what_surrounds_them() -> None:
+    """They have no score that could tell whose they are."""
+    key = key_of()
+    first, second = (marked_ids(key, CANDIDATES, 200, n) for n in (1, 2))
+    ((start, end),) = inside(search(human(100) + first + human(100) + second, key))
+    assert abs(start - 100) <= 8 and end == 600
+
+
 @pytest.mark.parametrize("place", ["head", "tail"])
 def test_a_passage_at_an_end_reaches_to_the_end(place: str) -> None:
     key = key_of()

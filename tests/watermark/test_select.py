@@ -17,7 +17,7 @@ from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.letters import LETTERS, letters
 from llm_label.watermark.scan import Scan, decision, scan
 from llm_label.watermark.schemes.select import Select
-from llm_label.watermark.selection import choose
+from llm_label.watermark.selection import choice, choose
 from tests.watermark import golden_select
 
 SPEC = Spec(scheme="select")
@@ -45,23 +45,47 @@ def test_the_golden_file_is_what_the_scheme_computes() -> None:
 
 
 def test_over_keys_every_candidate_is_kept_as_often_as_it_was_drawn() -> None:
-    """600 keys: long and short, equal, nested and empty candidates. For random keys it fails once in 10^4."""
+    """900 keys: long and short, equal, nested and empty candidates. For random keys it fails once in 10^4."""
     rng = np.random.default_rng(5)
     long, short = written(rng, 200), written(rng, 40)
     candidates = [long, short, long.upper(), long[:120], long[:90] + written(rng, 150), "Ja.", "", short + "!", "Ja"]
     same = [{0, 2}, {1, 7}, {3}, {4}, {5, 8}, {6}]
-    kept = np.bincount([Select().choose(key * 7919, candidates) for key in range(600)], minlength=len(candidates))
+    kept, marked = np.zeros(len(candidates)), 0
+    for key in range(900):
+        drawn = rng.permutation(len(candidates))
+        found = Select().choose(key * 7919, [candidates[index] for index in drawn])
+        kept[drawn[found.kept]] += 1
+        marked += found.marks
     counts = [kept[list(group)].sum() for group in same]
-    expected = [600 * len(group) / len(candidates) for group in same]
+    expected = [900 * len(group) / len(candidates) for group in same]
     assert stats.chisquare(counts, expected).pvalue > 1e-4
-    assert not kept[[2, 7, 8]].any(), "of equal candidates the first is as good as any"
+    assert 440 < marked < 560, "5 of 9 have enough n-grams of their own; within 4 standard errors"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["Yes.", "No."], ["1", "2", "3", "4", "5", "6"], ["Positive", "Negative"], ["Yes.", "It depends on the die."]],
+)
+def test_one_key_prefers_no_short_answer_for_ever(texts: list[str]) -> None:
+    """What has too few n-grams of its own is kept as it was drawn, first come first kept, and says so."""
+    rng = np.random.default_rng(8)
+    assert {choice([*rng.choice(texts, 8)], KEY) for _ in range(200)} == {(0, False)}
+
+
+def test_a_short_answer_among_long_ones_is_kept_where_it_came_first() -> None:
+    rng = np.random.default_rng(9)
+    long = [written(rng, 60) for _ in range(3)]
+    assert choice(["Yes.", *long], KEY) == (0, False)
+    behind = choice([*long, "Yes."], KEY)
+    assert behind == (choose(long, KEY), True)
+    assert choice([long[0], "Yes.", "No."], KEY) == (0, False), "the only one that the key could prefer"
 
 
 def test_counting_shared_n_grams_would_prefer_the_longer_of_two() -> None:
     """The wrong way: with the sum of all scores, what both hold cancels and length alone decides."""
     rng = np.random.default_rng(6)
-    short = written(rng, 300)
-    long = short + written(rng, 300)
+    common = written(rng, 300)
+    short, long = common + written(rng, 30), common + written(rng, 300)
     keys = [Key.new("k", rng.bytes(32), SPEC) for _ in range(100)]
     assert sum(scan(letters(long)[0], key).score > scan(letters(short)[0], key).score for key in keys) == 100
     right = sum(choose([short, long], key) for key in keys)
@@ -116,11 +140,10 @@ def test_an_answer_chosen_block_by_block_comes_to_proof() -> None:
 def test_what_stands_already_decides_nothing() -> None:
     rng = np.random.default_rng(12)
     before = written(rng, 200)
-    echo, fresh = before[:150], written(rng, 150)
-    kept = [Select().choose(key, [echo, fresh], before) for key in range(200)]
+    echo, fresh = before[:150] + written(rng, 20), written(rng, 170)
+    kept = [Select().choose(key, [echo, fresh], before).kept for key in range(200)]
     assert 60 < sum(kept) < 140, "a fair coin leaves these bounds once in 10^8"
-    nothing_new = [Select().choose(key, [before[:90], before[:80], before[:70]], before) for key in range(300)]
-    assert min(np.bincount(nothing_new, minlength=3)) > 55
+    assert choice([before[:90], before[:80], before[:70]], KEY, before) == (0, False), "nothing that is new"
 
 
 def watermark(text: str, *keys: Key) -> WatermarkTest:

@@ -5,7 +5,7 @@ import pytest
 
 from llm_label.watermark import shortlist as module
 from llm_label.watermark.keyring import Key, Spec
-from llm_label.watermark.shortlist import BLOCK, MOST, shortlist
+from llm_label.watermark.shortlist import BLOCK, MOST, planned, shortlist
 from tests.verify.marking import marked_ids
 
 KEY = Key.new("k", bytes(range(32)), Spec(payload_bits=8))
@@ -32,8 +32,24 @@ def test_passages_of_two_payloads_in_a_long_text_are_both_found() -> None:
 
 def test_work_on_a_long_text_is_bounded_and_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 10 * BLOCK * 256)
-    starts = module._starts(1_000_000, 8)
-    assert len(starts) == 10 and starts[0] == 0 and starts[-1] > 850_000
+    (starts,), left_out = planned([1_000_000], KEY)
+    assert len(starts) == 10 and starts[0] < 110_000 and starts[-1] > 890_000
     assert len(set(np.diff(starts).tolist())) <= 2
-    assert module._starts(1000, 8) == [0, 256, 512, 768]
-    assert MOST // (BLOCK << 16) >= 1, "at 16 bits too something is read"
+    assert 9 * BLOCK < 1_000_000 - left_out <= 10 * BLOCK
+    assert planned([1000], KEY) == ([[0, 256, 512, 768]], 0)
+    assert MOST >> 16 >= BLOCK, "at 16 bits too something is read"
+
+
+def test_texts_of_one_input_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 1000 * 256)
+    lengths = [30] * 200 + [0, 3000]
+    starts, left_out = planned(lengths, KEY)
+    taken = [sum(min(BLOCK, n - start) for start in at) for n, at in zip(lengths, starts, strict=True)]
+    assert 1000 - BLOCK <= sum(taken) <= 1000 and left_out == sum(lengths) - sum(taken)
+    assert abs(sum(taken[:200]) - 667) <= BLOCK and taken[200] == 0 and taken[201] > 0
+    assert shortlist(human(3000), KEY, []) == (0,), "a text that got nothing is still tried once"
+
+
+def test_a_key_without_payloads_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 1)
+    assert planned([5000, 10], Key.new("k", bytes(32), Spec())).left_out == 0

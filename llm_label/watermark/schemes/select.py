@@ -6,6 +6,11 @@ stands in several candidates tells none from another and is left out; then the r
 independent and uniform over keys, and taking the largest u^(1/c), c the number of equal candidates, draws each with
 the chance that it came with: over keys the answers are distributed as the model's own.
 
+A candidate with fewer than eight n-grams of its own is not ranked: it would show nothing, and answers so short come
+again and again, so the key would prefer one of "Yes" and "No" for as long as it lives. Draws are exchangeable, so the
+first of them stands for all: where it is such a candidate it is kept as it came, unmarked; else the key chooses among
+the others. With m of k such candidates one of the m is kept in m of k cases, whatever the key: this is exact as well.
+
 Detection adds −ln(1 − u) of all distinct n-grams, as gumbel does: without a mark Gamma(n, 1), exactly. The price: a
 choice among k shifts the whole sum once. However long the answer, its p-value is about that of the best of k,
 1 / (k + 1); only several choices in one text - answers of one author, or one answer written block by block with
@@ -15,8 +20,9 @@ choice among k shifts the whole sum once. However long the answer, its p-value i
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log1p, sqrt
+from operator import itemgetter
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +33,20 @@ from llm_label.watermark.letters import LETTERS, letters
 from llm_label.watermark.prf import DEFAULT, PRFS, Keys, uniforms
 from llm_label.watermark.schemes.parameters import known_prf, number
 
-__all__ = ["Select"]
+__all__ = ["Choice", "Select"]
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 MOST = 128  # candidates
+LEAST = 8  # n-grams of its own that a candidate is ranked by: one letter that differs within a text makes as many
+
+
+class Choice(NamedTuple):
+    """The index of the candidate to keep, and whether the key chose it: else it carries no mark."""
+
+    kept: int
+    marks: bool
 
 
 @dataclass(frozen=True)
@@ -76,27 +90,34 @@ class Select:
         """Return the sum of scores to expect of one answer with n n-grams: that of the best of all candidates."""
         return n + sqrt(n) * NormalDist().inv_cdf(self.candidates / (self.candidates + 1))
 
-    def choose(self, key: Keys, candidates: Sequence[str], before: str = "") -> int:
-        """Return the index of the candidate to keep; `before` is the text that it goes on from."""
+    def choose(self, key: Keys, candidates: Sequence[str], before: str = "") -> Choice:
+        """Choose among candidates in the order in which they were drawn; `before` is the text that they go on from."""
         past = letters(before)[0]
         units = [letters(candidate)[0] for candidate in candidates]
         same: dict[bytes, list[int]] = {}
         for index, own in enumerate(units):
             same.setdefault(own.tobytes(), []).append(index)
         groups = list(same.values())
-        rank = self._ranks(key, past, [units[group[0]] for group in groups])
-        # argmax of u^(1/c), by logarithms; of equal ones the first, which is as good as any
-        return groups[int(np.argmax([r / len(group) for r, group in zip(rank, groups, strict=True)]))][0]
+        ranks = self._ranks(key, past, [units[group[0]] for group in groups])
+        # u^(1/c), by logarithms
+        ranked = [(rank / len(group), group[0]) for rank, group in zip(ranks, groups, strict=True) if rank is not None]
+        if ranks[0] is None or len(ranked) < 2:
+            return Choice(0, marks=False)
+        # of equal candidates the first, which is as good as any
+        return Choice(max(ranked, key=itemgetter(0))[1], marks=True)
 
-    def _ranks(self, key: Keys, past: Ids, texts: list[Ids]) -> list[float]:
-        """Return ln u of distinct texts after `past`: u is uniform over keys, and independent of the others'."""
+    def _ranks(self, key: Keys, past: Ids, texts: list[Ids]) -> list[float | None]:
+        """Return ln u of distinct texts after `past`: u is uniform over keys, and independent of the others'.
+
+        None: the text has fewer than LEAST n-grams of its own.
+        """
         grams, owner = self._own(past, texts)
         scores = self.token_scores(key, grams[:, :-1], grams[:, -1]) if len(grams) else np.empty(0)
         sums = np.bincount(owner, weights=scores, minlength=len(texts))
         counts = np.bincount(owner, minlength=len(texts))
         return [
-            _ln_rest(self.log10_tail(int(n), float(score))) if n else self._whole(key, text)
-            for n, score, text in zip(counts, sums, texts, strict=True)
+            _ln_rest(self.log10_tail(int(n), float(score))) if n >= LEAST else None
+            for n, score in zip(counts, sums, strict=True)
         ]
 
     def _own(self, past: Ids, texts: list[Ids]) -> tuple[Ids, Ids]:
@@ -119,10 +140,6 @@ class Select:
         if len(units) < size:
             return np.empty((0, size), dtype=np.int64)
         return np.lib.stride_tricks.sliding_window_view(units, size)
-
-    def _whole(self, key: Keys, text: Ids) -> float:
-        """Return ln u of a text without n-grams of its own: u is that of all of it."""
-        return _ln_rest(self.log10_tail(1, float(self.token_scores(key, text[None], np.zeros(1, dtype=np.int64))[0])))
 
 
 def _kinds(grams: Ids) -> Ids:
