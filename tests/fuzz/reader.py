@@ -44,10 +44,13 @@ def read(raw: bytes) -> Any:
     return json.loads(raw.decode(), parse_float=Number, parse_int=Number)
 
 
+MARKS = re.compile(rb"(?:\xef\xbb\xbf)*")  # a client takes one byte order mark off, the parser all of them
+
+
 def split(body: bytes) -> list[tuple[bytes, bytes | None]]:
     """Cut a stream into events by the letter of WHATWG HTML: (raw, data). A last event may lack its blank line."""
     events, raw, data = [], b"", []
-    body = body.removeprefix(b"\xef\xbb\xbf")
+    body = body[len(MARKS.match(body)[0]) :]
     for line, end in re.findall(rb"([^\r\n]*)(\r\n|\r|\n|$)", body):
         raw += line + end
         if not end:

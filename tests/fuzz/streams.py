@@ -10,7 +10,7 @@ from llm_label.errors import UpstreamError
 from llm_label.labels.labeler import strip
 from llm_label.proxy.marking import Marking
 from tests.fuzz.case import Case
-from tests.fuzz.reader import Reader, own, split
+from tests.fuzz.reader import MARKS, Reader, own, split
 
 __all__ = ["check"]
 
@@ -97,7 +97,7 @@ def _lines(out: bytes) -> list[tuple[bytes, bytes | None]]:
 
 def _event_by_event(body: bytes, events: list[tuple[bytes, bytes | None]]) -> list[bytes]:
     """Cut between events; half an event at the end is a piece as well, be it empty."""
-    mark = body[:3] if body.startswith(b"\xef\xbb\xbf") else b""
+    mark = MARKS.match(body)[0]
     raws = [raw for raw, _ in events]
     rest = body[len(mark) + sum(map(len, raws)) :]
     return [mark + raws[0], *raws[1:], rest] if raws else [body]
