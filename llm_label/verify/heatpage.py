@@ -91,7 +91,9 @@ def _section(one: HeatMap) -> str:
 def _title(one: HeatMap) -> str:
     test, choice = one.test, "" if one.choice is None else f", choice {one.choice}"
     said = test.decision.replace("_", " ")
-    return f"key {test.key} ({test.scheme}){choice}: {said}, {sum(one.counts)} tokens scored"
+    payload = "" if test.payload is None else f", payload {test.payload}"
+    name = f" ({test.payload_name})" if test.payload_name else ""
+    return f"key {test.key} ({test.scheme}){choice}: {said}{payload}{name}, {sum(one.counts)} tokens scored"
 
 
 def _shades(one: HeatMap) -> list[int]:

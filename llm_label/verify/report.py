@@ -118,7 +118,7 @@ def _watermark(test: WatermarkTest) -> str:
     if test.more_tokens is not None:
         told += f"; about {_counted(test.more_tokens, 'more token')} needed"
     elif test.decision == "insufficient" and not test.unsearched:
-        told += "; no length of one text would be enough"
+        told += "; no single answer would be enough, however long"
     if test.unsearched:
         told += f"; {_counted(test.unsearched, 'token')} not searched, for the key has too many payloads"
     lines = [_segment(segment) for segment in test.segments[:_SEGMENTS]]

@@ -363,4 +363,4 @@ def test_a_scheme_that_no_single_text_can_prove_says_so() -> None:
     key = Key.new("s", bytes(32), Spec(scheme="select"))
     (test,) = said(detector(key), plain_text(500))
     assert (test.decision, test.more_tokens) == ("insufficient", None)
-    assert "no length of one text would be enough" in shown(detector(key), plain_text(500))
+    assert "no single answer would be enough, however long" in shown(detector(key), plain_text(500))
