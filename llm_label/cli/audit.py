@@ -115,6 +115,8 @@ def show(content_id: str, config: Path | None, log: Path | None, as_json: bool) 
     """
     store = _store(config, log)
     found = store.by_prefix(content_id.lower()) if re.fullmatch(r"[0-9A-Fa-f]{4,32}", content_id) else []
+    if len(found) > 1 and (whole := store.get(content_id.lower())):  # of two proxies on one log, the one that made it
+        found = [whole]
     if not found and content_id.isprintable() and (entry := store.by_upstream_id(content_id)):
         found = [entry]
     if len(found) > 1:

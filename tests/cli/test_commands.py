@@ -165,6 +165,15 @@ def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
     assert_one_line_error(run("audit", "list", "--log", "none", cwd=tmp_path), "no audit log at none")
 
 
+def test_of_two_proxies_on_one_log_the_one_that_made_the_number_is_shown(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state" / "llm-label" / "audit.sqlite3")
+    made = Entry("c" * 32, 1.0, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None)
+    store.write([replace(made, content_id="a" * 32, adopted="c" * 32), made])
+    store.close()
+    assert json.loads(run("audit", "show", "C" * 32, "--json", cwd=tmp_path).stdout) == made.to_dict()
+    assert_one_line_error(run("audit", "show", "cccc", cwd=tmp_path), "give more of it")
+
+
 def test_answers_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
     store = Store(tmp_path / "state" / "llm-label" / "audit.sqlite3")
     done = Entry("", 1e9, "chat", "http://up", "m", True, "Acme", "cn-1", "start", None, "complete", status=200)
