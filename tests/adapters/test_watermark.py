@@ -3,7 +3,6 @@
 import copy
 import json
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,25 +29,13 @@ from llm_label.errors import KeyringError, MarkError
 from llm_label.watermark.keyring import Key, Keyring, Spec
 from llm_label.watermark.prf import DEFAULT, PRFS, Stream
 from llm_label.watermark.scan import scan
-from tests.adapters.toy import EOS, PAD, one_thread, write
+from tests.adapters.toy import EOS, PAD, write
 from tests.watermark.golden_gumbel import fixture_logits, generate
 
 ROOT = bytes(range(50, 82))
 KEY = Key.new("toy", ROOT, Spec())
 sample = partial(write, max_new_tokens=60)
-
-
-@pytest.fixture(autouse=True)
-def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plugin, "_KEYS", {})
-    torch.manual_seed(0)
-    yield
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
-    with one_thread() as toy_model:
-        yield toy_model
+pytestmark = pytest.mark.usefixtures("no_keys_left_over")
 
 
 def possible(scores: Any) -> list[int]:

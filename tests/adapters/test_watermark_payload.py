@@ -1,6 +1,5 @@
 """generate() with payloads and with the secure PRF, on a toy model."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,6 @@ torch = pytest.importorskip("torch", reason="the transformers adapter needs torc
 transformers = pytest.importorskip("transformers", reason="the transformers adapter needs transformers")
 
 from llm_label_transformers import biasing, racing  # after the skip
-from llm_label_transformers import watermark as plugin
 from llm_label_transformers.watermark import KeyedWatermarkingConfig, use_keyring, watermarking_config
 
 from llm_label.errors import KeyringError
@@ -17,7 +15,7 @@ from llm_label.watermark.keyring import Key, Keyring, Spec
 from llm_label.watermark.payload import identify
 from llm_label.watermark.prf import PRFS
 from llm_label.watermark.scan import scan
-from tests.adapters.toy import one_thread, write
+from tests.adapters.toy import write
 
 ROOT = bytes(range(50, 82))
 KEYS = [
@@ -25,19 +23,7 @@ KEYS = [
     for scheme in ("gumbel", "dual_gumbel", "bernoulli")
     for prf in PRFS
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plugin, "_KEYS", {})
-    torch.manual_seed(0)
-    yield
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
-    with one_thread() as toy_model:
-        yield toy_model
+pytestmark = pytest.mark.usefixtures("no_keys_left_over")
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.id)

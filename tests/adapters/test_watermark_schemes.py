@@ -1,7 +1,6 @@
 """generate() with two keys and with the coin, on a toy model: real transformers code, random weights."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ torch = pytest.importorskip("torch", reason="the transformers adapter needs torc
 transformers = pytest.importorskip("transformers", reason="the transformers adapter needs transformers")
 
 from llm_label_transformers import biasing, racing  # after the skip
-from llm_label_transformers import watermark as plugin
 from llm_label_transformers.watermark import KeyedWatermarkingConfig, watermarking_config
 from transformers import GenerationConfig
 
@@ -22,25 +20,13 @@ from llm_label.watermark.prf import PRFS, Stream
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label.watermark.schemes.dual_gumbel import DualGumbel
-from tests.adapters.toy import EOS, PAD, one_thread, toy, write
+from tests.adapters.toy import EOS, PAD, toy, write
 
 ROOT = bytes(range(50, 82))
 DUAL = Key.new("two", ROOT, Spec(scheme="dual_gumbel", parameters=(("alpha", 0.3),)))
 COIN = Key.new("coin", ROOT, Spec(scheme="bernoulli"))
 OTHERS = [Key.new("other", bytes(32), key.spec) for key in (DUAL, COIN)]
-
-
-@pytest.fixture(autouse=True)
-def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plugin, "_KEYS", {})
-    torch.manual_seed(0)
-    yield
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
-    with one_thread() as toy_model:
-        yield toy_model
+pytestmark = pytest.mark.usefixtures("no_keys_left_over")
 
 
 SAMPLING: list[dict[str, Any]] = [

@@ -1,6 +1,5 @@
 """SynthID through generate() on a toy model: ours equals transformers' own, and each reads the other."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ torch = pytest.importorskip("torch", reason="the transformers adapter needs torc
 transformers = pytest.importorskip("transformers", reason="the transformers adapter needs transformers")
 
 from llm_label_transformers import knockout as adapter  # after the skip
-from llm_label_transformers import watermark as plugin
 from llm_label_transformers.watermark import watermarking_config
 from transformers import SynthIDTextWatermarkingConfig
 from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor
@@ -19,25 +17,13 @@ from llm_label.errors import MarkError
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes.synthid import SynthID, join_keys
-from tests.adapters.toy import one_thread, write
+from tests.adapters.toy import write
 from tests.watermark.golden_synthid import imported
 
 KEY = Key.new("synthid", bytes(range(50, 82)), Spec(scheme="synthid"))
 OTHER = Key.new("other", bytes(32), Spec(scheme="synthid"))
 NUMBERS = [*range(7, 187, 6)]
-
-
-@pytest.fixture(autouse=True)
-def no_keys_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(plugin, "_KEYS", {})
-    torch.manual_seed(0)
-    yield
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
-    with one_thread() as toy_model:
-        yield toy_model
+pytestmark = pytest.mark.usefixtures("no_keys_left_over")
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,7 @@ from .marking import key_for, plain_text, toy_tokenizer
 TEXT = plain_text(150)
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings or keys of whoever runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in [name for name in os.environ if name.startswith("LLM_LABEL_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def run(*arguments: str, given: bytes | str = b"") -> Result:
