@@ -2,6 +2,7 @@
 
     python benchmarks/null.py [--pairs 1e5] [--scheme gumbel ...] [--ring 10] [--seed 0] [--json]
     python benchmarks/null.py --text human_zh.jsonl.gz --tokenizer qwen3/tokenizer.json --pairs 1e6
+    python benchmarks/null.py --search [--payload-bits 8] --pairs 1e5
     python benchmarks/null.py --spread 200
 
 What is random under the null hypothesis is the key, so the unit is one fresh key on one text: p-values of the same
@@ -9,11 +10,15 @@ text under keys drawn independently are independent, and each text meets many. (
 text; while none exceeds its level, the number of hits is no larger than a binomial one: Hoeffding 1956.) A ring is
 ten keys in a row on one text, the least p-value corrected for all ten; both readings are of the same pairs.
 
-Texts have 25 to 400 tokens, every doubling as often, and are of three kinds in turn: independent tokens; a loop of 5
-to 20 tokens; a template repeated with one token in twenty changed. --text takes real ones instead. Scores are those
-of `scan`, whose own arithmetic runs here on many keys at once; p falls as the score rises, so the exact tail is asked
-from the highest score down until it leaves the loosest level. One pair in some thousand is put to `scan` itself,
+Texts have 25 to 400 tokens (--longest), every doubling as often, and are of three kinds in turn: independent tokens; a
+loop of 5 to 20 tokens; a template repeated with one token in twenty changed. --text takes real ones instead. Scores are
+those of `scan`, whose own arithmetic runs here on many keys at once; p falls as the score rises, so the exact tail is
+asked from the highest score down until it leaves the loosest level. One pair in some thousand is put to `scan` itself,
 and must agree to the last bit.
+
+--search asks the package for what `detect` takes from a key: the loudest of the whole text and its windows, under the
+payloads that deserve a look, corrected for all windows and all payloads; and, where there are payloads, the whole text
+under the loudest of them. A text meets ten keys.
 
 --spread asks N fixed keys about the same templated letters: how their rates differ is what shared templates do to a
 fixed key, and is no error. Exit status 1: a rate is significantly above its level, which one row in two thousand is by
@@ -24,7 +29,6 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -33,16 +37,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from progress import Progress
+from unmarked import VOCAB, real, synthetic
 
-from llm_label.cli.corpus import files, read
 from llm_label.keyfile import tokenizer_spec
-from llm_label.verify.encoder import Encoder
 from llm_label.watermark import lattice, tournament
-from llm_label.watermark.calibrate import CONFIDENCE, LEAST, LEVELS, Level
+from llm_label.watermark.calibrate import CONFIDENCE, LEVELS, Level
 from llm_label.watermark.intervals import clopper_pearson
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import family_wise, scan, token_scores
-from llm_label.watermark.schemes import SCHEMES, Scheme
+from llm_label.watermark.schemes import SCHEMES, Scheme, Worded
+from llm_label.watermark.segments import searches
+from llm_label.watermark.shortlist import shortlist
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -54,41 +60,10 @@ MEASURED: dict[str, dict[str, Any]] = {
     **{f"synthid-{s}": {"scheme": "synthid", "parameters": {"statistic": s}} for s in ("weighted", "mean")},
     "gumbel-siphash": {"scheme": "gumbel", "prf": "siphash-2-4-v1"},
 }
-VOCAB = 4096
-SHORTEST, LONGEST = 25, 400  # tokens
 KEYS, KEYS_OF_LAWS = 100, 1000  # a text; more where the law of a text takes longer than a score
+KEYS_SEARCHED = 10  # which take long enough to make texts often
 LOOSEST = math.log10(LEVELS[0])
 CHECK_EVERY = 4000  # pairs, of which scan repeats two
-
-
-def independent(rng: np.random.Generator, n: int) -> Ids:
-    return rng.integers(0, VOCAB, n)
-
-
-def periodic(rng: np.random.Generator, n: int) -> Ids:
-    return np.resize(rng.integers(0, VOCAB, rng.integers(5, 21)), n)
-
-
-def templated(rng: np.random.Generator, n: int) -> Ids:
-    tokens = np.resize(rng.integers(0, VOCAB, rng.integers(20, 101)), n)
-    return np.where(rng.random(n) < 0.05, rng.integers(0, VOCAB, n), tokens)
-
-
-KINDS = {"independent": independent, "period 5-20": periodic, "templated": templated}
-
-
-def synthetic(rng: np.random.Generator) -> Iterator[tuple[str, Ids]]:
-    """Yield texts without end, one of each kind in turn; every template is its own, a family of one."""
-    for kind, make in cycle(KINDS.items()):
-        yield kind, make(rng, int(math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST + 1)))))
-
-
-def real(paths: list[Path], spec: Spec) -> list[tuple[str, Ids]]:
-    """Return the ids of every text of some files and folders that has enough tokens, and which of them it is from."""
-    encoder, key = Encoder(), fresh_key(spec, np.random.default_rng(0))
-    texts = ((given.name, text.text) for given in paths for path in files([given]) for text in read(path, None))
-    found = [(name, encoder.ids(text, key)) for name, text in texts]
-    return [(name, ids) for name, ids in found if len(ids) >= LEAST]
 
 
 def fresh(spec: Spec, rng: np.random.Generator, count: int) -> Keys:
@@ -153,6 +128,19 @@ def check(spec: Spec, ids: Ids, key: Key, score: float, log10_p: float) -> None:
         sys.exit(f"null.py: {alone} by scan, but score {score!r} and log10 p {log10_p!r} by arrays, {spec}")
 
 
+def search(spec: Spec, ids: Ids, keys: Keys) -> tuple[Floats, Floats]:
+    """Return log10 p [k] of the whole text, and of the loudest of it and its windows, all payloads paid for."""
+    tests = 2**spec.payload_bits
+    copies = [
+        (k, key.carrying(one)) for k, key in enumerate(as_key(w, spec) for w in keys) for one in shortlist(ids, key)
+    ]
+    whole, windows = np.zeros(len(keys)), np.zeros(len(keys))
+    for (k, _), found in zip(copies, searches(ids, (copy for _, copy in copies)), strict=True):
+        whole[k] = min(whole[k], family_wise(found.whole.log10_p, tests))
+        windows[k] = min(windows[k], family_wise(found.log10_p, tests))
+    return whole, windows
+
+
 class Tally:
     """Count units and hits at every level, by kind of text and number of keys."""
 
@@ -203,22 +191,23 @@ def measure(
     yield from tally.rows(name, progress.seconds)
 
 
-class Progress:
-    """Say on standard error how far it has come: all the time on a terminal, else now and then."""
-
-    def __init__(self) -> None:
-        self.start = self.shown = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
-
-    def say(self, line: str, last: bool = False) -> None:
-        live, now = sys.stderr.isatty(), time.perf_counter()
-        if last or now - self.shown > (0.2 if live else 30.0):
-            self.shown = now
-            begin, end = chr(13) * live, "\n" if last or not live else ""
-            print(f"{begin}{line}, {self.seconds:,.0f} s", end=end, file=sys.stderr, flush=True)
+def measure_searched(
+    name: str, spec: Spec, texts: Iterator[tuple[str, Ids]], pairs: int, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `measure` for what is searched."""
+    progress, done = Progress(), 0
+    bits = f", {spec.payload_bits}-bit payload" if spec.payload_bits else ""
+    whole, windows = Tally((1,)), Tally((1,))
+    while done < pairs:
+        kind, ids = next(texts)
+        keys = fresh(spec, rng, min(KEYS_SEARCHED, pairs - done))
+        for tally, found in zip((whole, windows), search(spec, ids, keys), strict=True):
+            tally.add(kind, found)
+        done += len(keys)
+        progress.say(f"{name}{bits}: {done:,} of {pairs:,} pairs", last=done >= pairs)
+    if bits:
+        yield from whole.rows(name + bits, progress.seconds)
+    yield from windows.rows(f"{name}{bits}, windows", progress.seconds)
 
 
 def spread(name: str, spec: Spec, keys: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -235,20 +224,30 @@ def spread(name: str, spec: Spec, keys: int, rng: np.random.Generator) -> dict[s
     return {"scheme": name, "keys": keys, "level": LEVELS[0], "mean": rates.mean(), **quantiles}
 
 
+def carriers(payload_bits: int) -> list[str]:
+    """Return the names of what can be measured, with payloads or without."""
+    return [
+        name for name, given in MEASURED.items() if not payload_bits or issubclass(SCHEMES[given["scheme"]], Worded)
+    ]
+
+
 def measured(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     read_as: dict[str | None, list[tuple[str, Ids]]] = {}
-    for name in args.scheme or MEASURED:
-        spec, rng, corpus = Spec(**MEASURED[name]), np.random.default_rng(args.seed), []
+    for name in args.scheme or carriers(args.payload_bits):
+        spec, rng, corpus = Spec(**MEASURED[name], payload_bits=args.payload_bits), np.random.default_rng(args.seed), []
         if args.spread:
             yield spread(name, spec, args.spread, rng)
             continue
         if args.text:
             if getattr(spec.rules, "units", None) is None:  # else it needs no tokenizer
-                spec = tokenizer_spec(args.tokenizer, **MEASURED[name])
+                spec = tokenizer_spec(args.tokenizer, **MEASURED[name], payload_bits=args.payload_bits)
             if spec.tokenizer not in read_as:
-                read_as[spec.tokenizer] = real(args.text, spec)
+                read_as[spec.tokenizer] = real(args.text, fresh_key(spec, rng))
             corpus = read_as[spec.tokenizer]
-        texts = cycle(corpus) if corpus else synthetic(np.random.default_rng([args.seed, 1]))
+        texts = cycle(corpus) if corpus else synthetic(np.random.default_rng([args.seed, 1]), args.longest)
+        if args.search:
+            yield from measure_searched(name, spec, texts, args.pairs, rng)
+            continue
         most = KEYS_OF_LAWS if spec.scheme == "synthid" else KEYS
         if corpus:  # no text is left out
             most = min(most, max(args.ring, args.pairs // len(corpus)))
@@ -269,6 +268,9 @@ def main() -> None:
     parser.add_argument("--ring", type=int, default=10, help="keys of a ring; 1: single keys only")
     parser.add_argument("--text", action="append", type=Path, metavar="PATH", help=".txt, .md, .jsonl, .jsonl.gz")
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="the tokenizer.json for --text")
+    parser.add_argument("--longest", type=int, default=400, metavar="TOKENS")
+    parser.add_argument("--search", action="store_true", help="windows, and payloads where there are some")
+    parser.add_argument("--payload-bits", type=int, default=0, metavar="B", help="of --search")
     parser.add_argument("--spread", type=int, metavar="KEYS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -277,6 +279,8 @@ def main() -> None:
         parser.error("--text and --tokenizer go together")
     if not 1 <= args.ring <= KEYS or args.pairs < args.ring:
         parser.error(f"--ring is a number from 1 to {KEYS}, and --pairs at least that")
+    if args.payload_bits and not args.search:
+        parser.error("--payload-bits goes with --search")
     rows = list(measured(args))
     if args.json:
         print(json.dumps(rows, indent=2))

@@ -10,7 +10,15 @@ from llm_label.settings import Settings, default_keyring, read_private
 from llm_label.watermark.keyring import Keyring, Spec, tokenizer_digest
 from llm_label.watermark.schemes import SCHEMES
 
-__all__ = ["digest_of", "keyring_path", "load_keyring", "read_keyring", "tokenizer_spec", "write_keyring"]
+__all__ = [
+    "digest_of",
+    "keyring_path",
+    "load_keyring",
+    "new_private",
+    "read_keyring",
+    "tokenizer_spec",
+    "write_keyring",
+]
 
 
 def keyring_path(settings: Settings, given: Path | None = None) -> Path:
@@ -31,6 +39,8 @@ def digest_of(tokenizer: Path) -> str:
         return tokenizer_digest(tokenizer.read_bytes())
     except OSError as error:
         raise KeyringError(f"tokenizer {tokenizer} cannot be read: {error.strerror or error}") from error
+    except KeyringError as error:
+        raise KeyringError(f"{tokenizer}: {error}") from error
 
 
 def tokenizer_spec(tokenizer: Path | None, **more: Any) -> Spec:
@@ -50,7 +60,8 @@ def read_keyring(path: Path) -> Keyring:
 
 
 def write_keyring(path: Path, ring: Keyring) -> None:
-    """Replace the file in one step, mode 0600; a crash leaves the old ring or the new one."""
+    """Replace the file in one step, mode 0600; a crash leaves the old ring or the new one. A link stays a link."""
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name, text=False)  # mkstemp gives 0600
     try:
@@ -62,3 +73,21 @@ def write_keyring(path: Path, ring: Keyring) -> None:
     except BaseException:
         os.unlink(scratch)
         raise
+
+
+def new_private(path: Path, text: str) -> None:
+    """Write a file that was not there before and that only its owner may read. Raises KeyringError."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise KeyringError(f"{path} exists already and is not overwritten; name a new file") from error
+    except OSError as error:
+        raise KeyringError(f"{path} cannot be made: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise KeyringError(f"{path} cannot be written: {error.strerror or error}") from error

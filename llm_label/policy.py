@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from llm_label.errors import ClientError, MarkError, NotAllowed, SettingsError
 from llm_label.labels.deferring import labeler
@@ -61,8 +62,7 @@ class Caller:
     withheld: frozenset[str] = OUR_HEADERS  # request headers that stay here, in lower case
 
 
-@dataclass(frozen=True)
-class RequestView:
+class RequestView(NamedTuple):
     """What policy may know of a request; a surface makes it."""
 
     surface: str

@@ -1,5 +1,6 @@
 """One file, the environment, the flags; every mistake is one line that names what is allowed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,9 @@ def test_a_secret_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path
     assert read_private(file, "keyring") == "{}"
     with pytest.raises(KeyringError, match="cannot be read"):
         read_private(tmp_path / "none", "keyring")
+    for path, what in ((tmp_path, "is a directory"), (Path(os.devnull), "is no file")):  # no advice to change them
+        with pytest.raises(KeyringError, match=f"^keyring {path} {what}; name a file$"):
+            read_private(path, "keyring")
 
 
 def test_the_documented_settings_are_valid_and_complete() -> None:

@@ -72,13 +72,12 @@ class Log:
         return self._store.secret()
 
     def put(self, entry: Entry, *, soon: bool = False) -> None:
-        """Write the entry within DELAY, together with others; `soon`: once what this turn began is under way."""
+        """Write the entry within DELAY, together with others; `soon`: in the next turn of the loop."""
         self._waiting[entry.content_id] = entry
         self._noted(len(self._waiting))
         self._write_after(DELAY)
         if soon:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._write_group)
+            asyncio.get_running_loop().call_soon(self._write_group)
 
     async def ensure(self, entry: Entry) -> None:
         """Have the entry on disk before going on. Raises MarkError when it cannot be written: fail closed."""

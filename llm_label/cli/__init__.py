@@ -1,14 +1,16 @@
 """The command line. Each command lives in a file of its own and is imported only when it is called."""
 
+import difflib
 import importlib
 import io
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
-from llm_label.errors import LabelError
+from llm_label.cli.outcome import ERROR, PIPE_CLOSED, nobody_reads_on, told
 
 __all__ = ["main"]
 
@@ -25,12 +27,20 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        with _pipe():  # --help is printed here
+            return super().make_context(*given, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _pipe():
             return super().invoke(ctx)
-        except BrokenPipeError:  # `| head`: nobody reads on. Not 1, which `detect` means something by
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(141) from None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,7 +57,17 @@ class _Commands(click.Group):
             formatter.write_dl([(name, text) for name, (text, _) in COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@contextmanager
+def _pipe() -> Iterator[None]:
+    """End at `| head` as other programs do. Not with click's status 1, which `detect` means something by."""
+    try:
+        yield
+    except BrokenPipeError:
+        nobody_reads_on()
+        raise click.exceptions.Exit(PIPE_CLOSED) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: llm-label demo")
 @click.version_option(package_name="llm-label", message="%(prog)s %(version)s")
 def group() -> None:
     """Label, record and watermark what a language model writes, and find the marks again."""
@@ -66,10 +86,25 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ERROR)
     except click.ClickException as error:
-        print(f"llm-label: {' '.join(error.format_message().split())}", file=sys.stderr)
-        sys.exit(2)
-    except LabelError as error:
-        print(f"llm-label: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(_usage(error), error)
+    except Exception as error:
+        _end(f"llm-label: {told(error)}", error)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Say what was wrong in a command line, and where the right ones stand."""
+    said = " ".join(error.format_message().split())
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return f"llm-label: {said}"
+    name = error.ctx.command_path
+    return f"{name}: {said.removesuffix('.')}; see {name} --help"
+
+
+def _end(line: str, error: Exception) -> None:
+    if isinstance(error, OSError):
+        nobody_reads_on()
+    with suppress(OSError):  # nor need there be anybody to tell
+        print(line, file=sys.stderr)
+    sys.exit(ERROR)

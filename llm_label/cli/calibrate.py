@@ -3,13 +3,14 @@
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from llm_label.cli.outcome import errors_apart
+from llm_label.cli.output import opened, replaced
 from llm_label.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,19 +72,23 @@ def calibrate(
     as_json: bool,
 ) -> None:
     with errors_apart("calibrate"):
-        from llm_label.cli.plot import check
+        from llm_label.cli.plot import check, draw
 
         check(plots)
         seed = secrets.randbits(63) if seed is None else seed
         by_spec = _asked(keyring, tokenizer, scheme)
-        found = _calibrate(corpus, family, by_spec, keys, seed)
-        _show(found, plots, as_json)
+        with ExitStack() as stack:
+            files = [(path, stack.enter_context(opened(path, "--plot"))) for path in plots]
+            found = _calibrate(corpus, family, by_spec, keys, seed)
+            for path, file in files:
+                replaced(file, draw(found, path.suffix.lower()[1:]), f"--plot {path}")
+        _show(found, as_json)
         sys.exit(ABOVE if found.above else FINE)
 
 
 def _asked(keyring: Path | None, tokenizer: str | None, scheme: str) -> "dict[Spec, list[Key]]":
     """Return the specs to measure, each with the ring's keys of that spec."""
-    from llm_label.cli.keys import tokenizer_file
+    from llm_label.cli.keys.tokenizer import tokenizer_file
     from llm_label.keyfile import keyring_path, load_keyring, tokenizer_spec
     from llm_label.settings import load
 
@@ -200,11 +205,7 @@ def _any_key(spec: "Spec", own: "list[Key]") -> "Key":
     return own[0] if own else throw_away_key(spec, b"", 0)
 
 
-def _show(found: "Calibration", plots: tuple[Path, ...], as_json: bool) -> None:
-    from llm_label.cli.plot import draw
-
-    for path in plots:
-        draw(found, path)
+def _show(found: "Calibration", as_json: bool) -> None:
     if as_json:
         import orjson
 

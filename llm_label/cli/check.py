@@ -8,25 +8,27 @@ from typing import Any
 
 import click
 
+from llm_label.cli.serve import given_settings, options
 from llm_label.errors import SettingsError
 from llm_label.keyfile import load_keyring
 from llm_label.policy import Policy
-from llm_label.settings import Settings, default_audit, load
+from llm_label.settings import Settings, default_audit
+from llm_label.watermark.keyring import Key
 
-__all__ = ["check"]
+__all__ = ["check", "duties"]
 
 
-@click.command(epilog="Example: llm-label check --config llm-label.toml")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file; default: llm-label.toml here.")
+@click.command(epilog="Example: llm-label check --config llm-label.toml --upstream http://localhost:8000")
+@options
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-def check(config: Path | None, as_json: bool) -> int:
-    """Validate the settings and print the effective policy."""
+def check(config: Path | None, as_json: bool, **given: Any) -> int:
+    """Validate the settings, with the options that serve would get, and print the effective policy."""
     from llm_label.proxy.candidates import Choosing, choosing
     from llm_label.proxy.clients import Clients
     from llm_label.proxy.server import admin_token, check_tokenizer, marking_key
     from llm_label.proxy.upstream import connect
 
-    settings = load(config)
+    settings = given_settings(config, given)
     key = marking_key(settings, load_keyring(settings))
     upstream = choosing(connect(settings.upstreams[0]), key)
     check_tokenizer(key, upstream.tokenizer)
@@ -35,11 +37,11 @@ def check(config: Path | None, as_json: bool) -> int:
     _check_audit(settings.audit.path or default_audit())
     surfaces = upstream.surfaces if isinstance(upstream, Choosing) else None
     policy = Policy.of(settings, upstream_watermarks=upstream.watermarks, surfaces=surfaces)
-    duties = _duties(settings, policy, key.fingerprint if key else None)
+    told = duties(settings, policy, key)
     if as_json:
-        click.echo(json.dumps(duties, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return 0
-    for name, text in duties.items():
+    for name, text in told.items():
         click.echo(f"{name:<20} {text}")
     click.echo("The settings are valid.")
     return 0
@@ -59,16 +61,15 @@ def _check_audit(path: Path) -> None:
         raise SettingsError(f"audit log {path} cannot be written{why}; name a file in audit.path") from error
 
 
-def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict[str, Any]:
+def duties(settings: Settings, policy: Policy, key: Key | None) -> dict[str, Any]:
+    """Say duty by duty what every answer gets; `key`: the one to mark with."""
     language = policy.language
     text = policy.texts[language if language != "auto" else "zh"]
     where = ", ".join(policy.positions)
     shown = f"{text!r} at {where}"
     if language == "auto":
         shown = f"at {where}, in the question's language, such as {text!r}"
-    watermark = f"key {policy.key} ({fingerprint})" if policy.key else "none: no watermark.key"
-    if settings.watermark.payload is not None:
-        watermark += f", payload {settings.watermark.payload}"
+    watermark = f"key {key.id} ({key.fingerprint}){_payload(key)}" if key else "none: no watermark.key"
     if policy.key and not policy.upstream_watermarks:
         watermark = f"skipped: the upstream gives no access to its tokens (key {policy.key})"
     elif policy.key and policy.surfaces:
@@ -85,6 +86,12 @@ def _duties(settings: Settings, policy: Policy, fingerprint: str | None) -> dict
         "audit log": str(settings.audit.path or default_audit()),
         "listens on": f"{settings.server.host}:{settings.server.port}, {settings.server.workers} worker(s)",
     }
+
+
+def _payload(key: Key) -> str:
+    """Say which payload the answers will carry, also where nobody chose one."""
+    name = key.name_of(key.payload)
+    return f", payload {key.payload}{f' ({name})' if name else ''}" if key.spec.payload_bits else ""
 
 
 def _clients(settings: Settings) -> str:

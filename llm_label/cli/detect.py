@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from llm_label.cli import heatmap as drawing
 from llm_label.cli.outcome import ERROR, errors_apart
+from llm_label.cli.output import opened, replaced
 from llm_label.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +56,13 @@ Examples:
 @click.option("--declared", is_flag=True, help="The user declares the text to be generated (Measures Art. 6 (2)).")
 @click.option("--json", "as_json", is_flag=True, help="JSON; with many FILEs one object a line.")
 @click.option("--heatmap", metavar="OUT", help="Write an HTML page with every token's score; - shows it here.")
+@click.option(
+    "--heatmap-key",
+    "heatmap_keys",
+    multiple=True,
+    metavar="ID",
+    help="Draw it for this key; repeatable.  [default: the keys that find a mark, else the loudest]",
+)
 def detect(
     files: tuple[str, ...],
     keyring: Path | None,
@@ -61,13 +70,14 @@ def detect(
     declared: bool,
     as_json: bool,
     heatmap: str | None,
+    heatmap_keys: tuple[str, ...],
 ) -> None:
     names = files or ("-",)
     with errors_apart("detect"):
-        _check_heatmap(heatmap, names, as_json)
+        drawing.check(heatmap, names, heatmap_keys, as_json)
         detector = _detector(keyring, alpha)
         if len(names) == 1:
-            sys.exit(_one(detector, names[0], declared, as_json, heatmap))
+            sys.exit(_one(detector, names[0], declared, as_json, heatmap, heatmap_keys))
         sys.exit(_many(detector, names, declared, as_json))
 
 
@@ -84,48 +94,48 @@ def _detector(keyring: Path | None, alpha: float | None) -> "Detector":
     return Detector(ring, known, ALPHA if alpha is None else alpha)
 
 
-def _check_heatmap(heatmap: str | None, names: tuple[str, ...], as_json: bool) -> None:
-    """Refuse what cannot be shown before anything is read or written."""
-    if heatmap is None:
-        return
-    if len(names) > 1:
-        raise InputError(f"--heatmap shows one FILE, not {len(names)}; call it for each")
-    if heatmap == "-" and as_json:
-        raise InputError("--heatmap - and --json both write to standard output; give --heatmap a file")
-    if heatmap != "-" and names[0] != "-" and os.path.realpath(heatmap) == os.path.realpath(names[0]):
-        raise InputError(f"--heatmap would overwrite the input {_shown(heatmap)}; name another file")
-
-
-def _one(detector: "Detector", name: str, declared: bool, as_json: bool, heatmap: str | None) -> int:
+def _one(
+    detector: "Detector", name: str, declared: bool, as_json: bool, heatmap: str | None, keys: tuple[str, ...]
+) -> int:
     from llm_label.verify.report import terminal, to_dict
 
     if heatmap is not None and not detector.ring.keys:
         raise InputError("--heatmap needs a keyring: scores are those of a key; give one with --keyring")
-    source, verdict = _judge(detector, name, declared)
-    if as_json:
-        click.echo(_json(to_dict(verdict), indent=True))
-    else:
-        _print(terminal(verdict, keys=bool(detector.ring.keys)))
-    if heatmap is not None:
-        _draw(detector, verdict, source, name, heatmap)
+    for key in keys:
+        detector.ring.get(key)  # one that is not there shows before the work
+    paged = heatmap not in (None, "-")
+    with opened(str(heatmap), "--heatmap", drawing.MODE) if paged else nullcontext() as page:
+        source, verdict = _judge(detector, name, declared, whole=heatmap is not None)
+        if as_json:
+            click.echo(_json(to_dict(verdict), indent=True))
+        else:
+            _print(terminal(verdict, keys=bool(detector.ring.keys)))
+        if heatmap is not None:
+            _draw(detector, verdict, source, name, heatmap, page, keys)
     return STATUS[verdict.verdict]
 
 
-def _draw(detector: "Detector", verdict: "Verdict", source: bytes, name: str, out: str) -> None:
+def _draw(
+    detector: "Detector",
+    verdict: "Verdict",
+    source: bytes,
+    name: str,
+    out: str,
+    page: BinaryIO | None,
+    keys: tuple[str, ...],
+) -> None:
     """Show the heat map in the terminal, or write its page."""
-    from llm_label.verify.heatpage import html, terminal
+    from llm_label.verify.heatpage import html
 
-    maps = detector.heatmaps(source)
-    if out == "-":
-        for one in maps:
-            _print("", terminal(one))
-        return
-    page = html(verdict, maps, "standard input" if name == "-" else _shown(os.path.basename(name)))
-    try:
-        Path(out).write_text(page, encoding="utf-8", errors="replace")  # a lone surrogate of a JSON answer
-    except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(out)} cannot be written: {getattr(error, 'strerror', None) or error}") from error
-    click.echo(f"llm-label detect: the heat map is in {_shown(out)}", err=True)
+    maps = detector.heatmaps(source, keys)
+    if page is None:
+        drawing.terminal(maps)
+    else:
+        shown = html(verdict, maps, _called(os.path.basename(name)))
+        replaced(page, shown.encode("utf-8", "replace"), "--heatmap")  # a lone surrogate of a JSON answer
+        click.echo(f"llm-label detect: the heat map is in {_shown(out)}", err=True)
+    if told := drawing.told(maps, detector.ring, keys):
+        click.echo(f"llm-label detect: {told}", err=True)
 
 
 def _print(*shown: "RenderableType") -> None:
@@ -163,20 +173,34 @@ def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json:
     return next(status for status in (ERROR, FOUND, INCONCLUSIVE, NONE_SHOWN) if status in statuses)
 
 
-def _judge(detector: "Detector", name: str, declared: bool) -> tuple[bytes, "Verdict"]:
-    """Return the first bytes of an input, all where they are few, and the verdict on the whole of it."""
-    from llm_label.metadata.carriers import LIMIT
+def _judge(detector: "Detector", name: str, declared: bool, *, whole: bool = False) -> tuple[bytes, "Verdict"]:
+    """Return the first bytes of an input, all where they are few, and the verdict; `whole`: refuse one too long."""
+    from llm_label.metadata.carriers import LIMIT, LONGEST
+    from llm_label.verify.long import is_short
+    from llm_label.verify.source import is_blank
 
     try:
         with _opened(name) as file:
             head = file.read(LIMIT + 1)
+            if is_blank(head):
+                raise InputError("there is no text; give the text itself, a saved answer or a saved event stream")
+            if whole and not is_short(head):
+                raise InputError(f"--heatmap draws texts of up to {LONGEST} characters; give its parts one by one")
             return head, detector.detect_file(head, file, declared=declared)
+    except OSError as error:
+        raise InputError(f"{_called(name)} cannot be read: {error.strerror or error}") from error
     except InputError as error:
-        raise InputError(f"{'standard input' if name == '-' else _shown(name)}: {error}") from error
+        raise InputError(f"{_called(name)}: {error}") from error
+
+
+def _called(name: str) -> str:
+    return "standard input" if name == "-" else _shown(name)
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:
     if name == "-":
+        if sys.stdin is None:
+            raise InputError("it is closed; name a FILE")
         if sys.stdin.isatty():
             click.echo("llm-label detect: reading standard input; end it with Ctrl-D", err=True)
         return nullcontext(sys.stdin.buffer)

@@ -1,6 +1,7 @@
 """Draw a calibration with matplotlib, which is an extra: `pip install 'llm-label[plots]'`."""
 
 import importlib.util
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,26 +25,22 @@ def check(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix.lower() not in FORMATS:
             raise InputError(f"--plot {path}: the name must end in {' or '.join(FORMATS)}")
-        if not path.parent.is_dir():
-            raise InputError(f"--plot {path}: there is no folder {path.parent}")
     if paths and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot needs matplotlib; install it with: pip install 'llm-label[plots]'")
 
 
-def draw(found: "Calibration", path: Path) -> None:
-    """Write the share of units at or below each p-value, one panel for each scheme and tokenizer."""
+def draw(found: "Calibration", form: str) -> bytes:
+    """Return, as a PNG or SVG, the share of units at or below each p-value, one panel per scheme and tokenizer."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    sections = found.sections
+    sections, drawn = found.sections, io.BytesIO()
     figure = Figure(figsize=(5.5 * len(sections), 5.0), layout="constrained")
     for section, axes in zip(sections, figure.subplots(1, len(sections), squeeze=False)[0], strict=True):
         _panel(axes, section)
-    try:
-        with rc_context({"svg.hashsalt": "llm-label"}):  # the same result gives the same file
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-    except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror or error}") from error
+    with rc_context({"svg.hashsalt": "llm-label"}):  # the same result gives the same file
+        figure.savefig(drawn, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    return drawn.getvalue()
 
 
 def _panel(axes: "Axes", section: "Section") -> None:

@@ -95,13 +95,16 @@ class Labeler:
         self._known = labels.recognised
         self._opening = Opening()
         self._outline = Outline(tally=labels.rest is None)
-        self._prose = Prose()
         self._plain = False  # the current line is running text
         self._length = 0  # characters of the answer, up to what is held
         self._held = ""  # the beginning of a line, while it is undecided
         self._shown = False  # something but white space was seen
         self._present = False
         self._stage = self._open if self._planned else _pass
+
+    @cached_property
+    def _prose(self) -> Prose:
+        return Prose()
 
     @property
     def applied(self) -> tuple[str, ...]:

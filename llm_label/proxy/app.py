@@ -10,7 +10,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -138,7 +137,7 @@ class Proxy:
         self._open.add(exchange)
         self._row.in_flight(len(self._open))
         try:
-            return await exchange.serve(request, raw, self._upstream, self._log)
+            return await exchange.serve(request, raw, self._upstream)
         finally:
             self._open.discard(exchange)
             self._row.in_flight(len(self._open))
@@ -152,7 +151,8 @@ class Proxy:
         raw = await body_of(request, server.max_body)
         work = (raw, surface, server.max_depth, self._policy, caller)
         view, raw = await asyncio.to_thread(_understand, *work) if len(raw) > LONG else _understand(*work)
-        await self._check_continued(view)
+        if view.continues:
+            await self._check_continued(view)
         query = request.rel_url.raw_query_string
         path = f"{surface.PATH}?{query}" if query else surface.PATH
         return self._exchange(surface, view, secrets.token_hex(16), path), raw
@@ -176,7 +176,7 @@ class Proxy:
     def _exchange(self, surface: Surface, view: RequestView, content_id: str, path: str, **more: Any) -> Exchange:
         upstream = self._settings.upstreams[0].url
         job = Job(surface, view, decide(view, self._policy), content_id, path, upstream, **more)
-        return Exchange(job, self._policy, self._key, self._settings.server)
+        return Exchange(job, self._policy, self._key, self._settings.server, self._log)
 
     async def _entry_of(self, upstream_id: str, caller: Caller) -> Entry | None:
         """Find what happened to a stored answer. Raises NotFound for another client's: they share one upstream."""
@@ -278,7 +278,7 @@ def _understand(
     """Return what policy may know of a request, and its body without labels of ours and what clients may not set."""
     body = read_body(raw, max_depth)
     raw, gone = strip(raw, body)
-    view = replace(surface.view(body), caller=caller, guard=" ".join(gone))
+    view = surface.view(body)._replace(caller=caller, guard=" ".join(gone))
     return view, surface.clean(raw, body, policy.known)
 
 

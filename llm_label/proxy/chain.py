@@ -16,7 +16,7 @@ PREFIXES = ("", "llm_provider-")  # a LiteLLM in between passes the headers of i
 def told_by(response: UpstreamResponse) -> Told | None:
     """Return what another llm-label said of this answer, if one has marked it."""
     for prefix in PREFIXES:
-        told = read_response_headers(response.header(prefix + "x-aigc"), response.header(prefix + "x-llm-label"))
-        if told:
+        record, line = response.header(prefix + "x-aigc"), response.header(prefix + "x-llm-label")
+        if record and (told := read_response_headers(record, line)):
             return told
     return None

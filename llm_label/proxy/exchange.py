@@ -1,7 +1,8 @@
-"""Serve one request for generated text: plan, ask the upstream, mark what comes back, say what happened.
+"""Serve one request for generated text: ask the upstream, mark what comes back, say what happened.
 
 One object per request holds all of its state. The order is the law: the audit entry is on disk and the headers are
-final before the first byte leaves, and the entry is closed whatever happens.
+final before the first byte leaves, and the entry is closed whatever happens. What the answer needs is made while the
+upstream thinks, so that it costs its client no time.
 """
 
 import asyncio
@@ -9,39 +10,36 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import Any
 
 from aiohttp import web
 
-from llm_label.audit.entry import Result
 from llm_label.audit.log import Log
 from llm_label.errors import LabelError, MarkError, Stopping, UpstreamError
 from llm_label.metadata.aigc import Record
-from llm_label.policy import Plan, Policy, Skipped
+from llm_label.metadata.headers import Told
+from llm_label.policy import Policy, Skipped
+from llm_label.proxy.account import Account
 from llm_label.proxy.body import whole_of
 from llm_label.proxy.chain import told_by
-from llm_label.proxy.job import Job, opened, retold
+from llm_label.proxy.job import Job
 from llm_label.proxy.marking import Marking
-from llm_label.proxy.notice import Notice, Outcome
+from llm_label.proxy.notice import Notice
 from llm_label.proxy.surfaces import responses
 from llm_label.proxy.upstream import Headers, Mark, Upstream, UpstreamRequest, UpstreamResponse, forwarded
-from llm_label.proxy.writer import Gone, Writer
+from llm_label.proxy.writer import Gone, Held, Writer
 from llm_label.settings import ServerSettings
 from llm_label.watermark.keyring import Key
 
 __all__ = ["Exchange", "Job"]
 
-RESULTS: dict[str, Result] = {
-    "upstream_truncated": "truncated",
-    "upstream_malformed": "upstream_malformed",
-    "upstream": "upstream_error",
-    "upstream_timeout": "upstream_error",
-    "server_stopped": "stopped",
-}
 # Headers that no longer fit the body once it is marked, and those that are ours to say.
 LENGTHS = frozenset(["content-length", "content-encoding"])
 REPLACED = LENGTHS.union(["etag", "content-md5", "digest", "content-digest", "repr-digest", "x-aigc", "x-llm-label"])
 DISCLOSED = REPLACED | {"ai-disclosure"}
+# Buffering in front of a stream would undo it; nginx obeys the first, caches the second.
+UNBUFFERED = (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
 LONG = 256 * 1024  # bytes; marking more than this at once would hold up every other answer
 DRAIN = 600.0  # seconds that the rest of an answer is read for a client that has left
 logger = logging.getLogger(__name__)
@@ -50,30 +48,47 @@ logger = logging.getLogger(__name__)
 class Exchange:
     """One answer, from its plan to its closed entry."""
 
-    def __init__(self, job: Job, policy: Policy, key: Key | None, server: ServerSettings) -> None:
-        self.job, self.policy, self._key, self._server = job, policy, key, server
-        record = Record.produced(policy.producer, job.content_id)
-        self.notice = Notice(job.content_id, record, job.plan, key.spec.scheme if key else None, policy.id)
-        self._plan(job.plan)
-        self.entry = opened(job, policy)
-        self._result: Result | None = None  # None: nothing has decided it yet
+    def __init__(self, job: Job, policy: Policy, key: Key | None, server: ServerSettings, log: Log) -> None:
+        self.job, self.policy, self._key, self._server, self._log = job, policy, key, server, log
+        self.plan = job.plan
+        self._ours: Headers | None = None  # the headers of ours
         self._task: asyncio.Task[Any] | None = None
         self._stopping = False
-        self._left: Outcome | None = None  # what had happened when the client left
-        self._over = False  # it left behind the end of the answer
-        self._foretold: Result | None = None  # what is on disk already, if the client takes the answer
         self.first_byte: float | None = None  # monotonic seconds, when the first byte of the body left
 
-    def _plan(self, plan: Plan) -> None:
-        self.plan = self.notice.plan = plan
-        self.answer = self.job.surface.Answer(
-            plan, self.notice, self.job.view.n, self._server.body_field, **self.job.more
-        )
-        marks = plan.labels or plan.otherwise or plan.watermark or self._server.body_field
+    @cached_property
+    def notice(self) -> Notice:
+        """What is said of the answer beside its text."""
+        job, scheme = self.job, self._key.spec.scheme if self._key else None
+        record = Record.produced(self.policy.producer, job.content_id)
+        return Notice(job.content_id, record, self.plan, scheme, self.policy.id)
+
+    @cached_property
+    def marking(self) -> Marking:
+        """What marks the bytes of the answer."""
+        plan, field, more = self.plan, self._server.body_field, self.job.more
+        answer = self.job.surface.Answer(plan, self.notice, self.job.view.n, field, **more)
+        marks = plan.labels or plan.otherwise or plan.watermark or field
         # Its number must be read where it says whose the answer is; a stream that is resumed begins further on.
         owned = self.job.surface is responses and self.job.view.caller.name
-        untouched = not (marks or owned or self.job.more)
-        self.marking = Marking(self.answer, untouched=untouched, fail_open=self.policy.fail_open)
+        return Marking(answer, untouched=not (marks or owned or more), fail_open=self.policy.fail_open)
+
+    @cached_property
+    def account(self) -> Account:
+        """What becomes of the answer."""
+        return Account(self.job, self.policy, self.notice, self.marking, self._log)
+
+    def _prepare(self) -> Headers:
+        """Make what the answer needs, if it is not made yet, and have its entry written; return headers of ours."""
+        if self._ours is None:
+            self.account.open()
+            self._ours = self.notice.headers(self.job.view.model, ai_disclosure=self._server.ai_disclosure)
+        return self._ours
+
+    def _meanwhile(self) -> None:
+        """Prepare while the upstream thinks; what goes wrong will be said where it is needed."""
+        with contextlib.suppress(LabelError):
+            self._prepare()
 
     def stop(self) -> None:
         """Break the answer off because the server stops; its client gets an error it can raise."""
@@ -81,9 +96,9 @@ class Exchange:
         if self._task:
             self._task.cancel()
 
-    async def serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream) -> web.StreamResponse:
         """Answer the client. Raises LabelError while nothing was sent; later errors go into the stream."""
-        work = self._serve(request, raw, upstream, log)
+        work = self._serve(request, raw, upstream)
         if self._server.on_disconnect == "drain":
             self._task = asyncio.create_task(work)
             return await self._outlast(self._task)
@@ -99,16 +114,15 @@ class Exchange:
             except asyncio.CancelledError:  # it may come more than once
                 if task.done():
                     raise
-                self._leave()
+                self.account.leave()
                 patience = patience or asyncio.get_running_loop().call_later(DRAIN, task.cancel)
             finally:
                 if patience and task.done():
                     patience.cancel()
 
-    async def _serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream, log: Log) -> web.StreamResponse:
-        if not self.job.again:  # it has its entry
-            log.put(self.entry, soon=self.job.view.stream)
-        self._log = log
+    async def _serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._meanwhile)  # in the turn after the one that sends the request
         try:
             response = await upstream.send(self._outgoing(request, raw))
             try:
@@ -116,19 +130,19 @@ class Exchange:
             finally:
                 response.close()
         except asyncio.CancelledError:
-            if not self._stopping or self._left:
-                self._leave()
+            if not self._stopping or self.account.left:
+                self.account.leave()
                 raise
-            raise self._failed(_stopping()) from None
+            raise self.account.fail(_stopping()) from None
         except ConnectionError:
-            self._leave()
+            self.account.leave()
             raise
         except LabelError as error:
-            raise self._failed(error) from error.__cause__
+            raise self.account.fail(error) from error.__cause__
         except Exception as error:
-            raise self._failed(self._broken(error)) from None
+            raise self.account.fail(self._broken(error)) from None
         finally:
-            self._close(log)
+            self.account.close(soon=self.job.surface is responses)
 
     def _outgoing(self, request: web.BaseRequest, raw: bytes) -> UpstreamRequest:
         mark = Mark(self._key, self.policy.variety) if self._key and self.plan.watermark else None
@@ -147,24 +161,29 @@ class Exchange:
         return await self._whole(request, response, headers)
 
     def _headers(self, response: UpstreamResponse) -> Headers:
-        """Return the headers of the answer. An upstream that has marked it, as our own proxies do, has the word."""
+        """Return the headers of the answer."""
         if told := told_by(response):
-            self.notice.adopt(told)
-            self.entry.adopted = told.record.produce_id
-            if told.label:
-                self._plan(self.plan.deferred())
-        ours = self.notice.headers(self.job.view.model, ai_disclosure=self._server.ai_disclosure)
+            self._adopt(told)
+        ours = self._prepare()
         if response.header("access-control-allow-origin"):  # or scripts of that origin could not read them
-            ours.append(("Access-Control-Expose-Headers", ", ".join(name for name, _ in ours)))
+            ours = [*ours, ("Access-Control-Expose-Headers", ", ".join(name for name, _ in ours))]
         return forwarded(response.headers, DISCLOSED if self._server.ai_disclosure else REPLACED) + ours
+
+    def _adopt(self, told: Told) -> None:
+        """Give an upstream the word that has marked the answer, as our own proxies do."""
+        self.notice.adopt(told)
+        self.account.entry.adopted = told.record.produce_id
+        if told.label:
+            self.plan = self.notice.plan = self.plan.deferred()
+            del self.marking  # made for the other plan
+            self.account.marking = self.marking
+        self._ours = None  # they said something else
 
     async def _refused(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
         """Pass an error as it is: it is nobody's generated text, and gets neither labels nor a record."""
+        self._prepare()
         body = await whole_of(response.chunks)
-        self.entry.status, self.entry.label_skipped = response.status, Skipped.ERROR.value
-        self.entry.note = f"the upstream answered {response.status}"
-        self._result = "upstream_error"
-        await self._log.ensure(self.entry)
+        await self.account.refuse(response.status)
         return await _send(request, response.status, forwarded(response.headers, REPLACED), body)
 
     async def _whole(
@@ -174,48 +193,33 @@ class Exchange:
         self._require_watermark()
         work = self.marking.whole
         body = await asyncio.to_thread(work, body) if len(body) > LONG else work(body)
-        if self._left:
+        if self.account.left:
             raise Gone("the client has left")
-        self.entry.status = response.status
-        await self._foretell()
+        await self.account.foretell(response.status)
         self.first_byte = time.monotonic()
         answer = await _send(request, response.status, headers, body)
-        self._ended()
+        self.account.end()
         return answer
-
-    async def _foretell(self) -> None:
-        """Have on disk what will be true once the client has a whole answer: then nothing is left to be written."""
-        if not self.job.again and not self.marking.opened:
-            self._fill("upstream_error" if self.answer.failed else "complete")
-            self._foretold = self.entry.result
-            self._log.put(self.entry)
-        try:
-            await self._log.ensure(self.entry)
-        except MarkError:
-            self.entry.status = self._foretold = None
-            raise
 
     async def _stream(
         self, request: web.BaseRequest, response: UpstreamResponse, headers: Headers
     ) -> web.StreamResponse:
-        # Buffering in front of a stream would undo it; nginx obeys the first, caches the second.
-        names = {name.lower() for name, _ in headers}
-        headers += [(k, v) for k, v in (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
-                    if k.lower() not in names]  # fmt: skip
-        answer = web.StreamResponse(status=response.status, headers=headers)
-        await self._log.ensure(self.entry)
-        if not self._left:
-            self.entry.status = response.status
-            await answer.prepare(request)
+        headers += [(name, value) for name, value in UNBUFFERED if not response.header(name.lower())]
+        answer = Held(status=response.status, headers=headers)
+        await self.account.ensure()
+        if not self.account.left:
+            self.account.entry.status = response.status
+            await answer.begin(request)
         client = Writer(request, answer, 0 if self.marking.untouched else self._server.keep_alive)
         try:
             error = await self._pour(response.chunks, client)
-            if self._left:
+            if self.account.left:
                 raise Gone("the client has left")
             if error:
-                await client.write(self.marking.broken_off(self._failed(error)))
+                await client.write(self.marking.broken_off(self.account.fail(error)))
             await client.finish()
         finally:
+            answer.open()  # whatever follows an answer that has begun must find it begun
             client.end()
         return answer
 
@@ -240,7 +244,7 @@ class Exchange:
             return error
         except Exception as error:
             return self._broken(error)
-        self._ended()
+        self.account.end()
         return None
 
     async def _feed(self, chunks: AsyncIterator[bytes], client: Writer) -> UpstreamError | None:
@@ -251,7 +255,7 @@ class Exchange:
                 if client.gone:  # before the next label is applied, which would reach nobody
                     self._notice(client)
                 out = marking.feed(chunk)
-                if out and self.first_byte and not (self._left or marking.opened):
+                if out and self.first_byte and not (self.account.left or marking.opened):
                     await client.write(out)
                 else:
                     await self._deliver(client, out)
@@ -264,38 +268,19 @@ class Exchange:
     async def _deliver(self, client: Writer, out: bytes) -> None:
         if self.marking.opened:
             client.silence()
-        if not out or self._left:
+        if not out or self.account.left:
             return
-        if not self.first_byte:
-            self._identify()
+        if not self.first_byte and self.job.surface is responses:
+            self.account.identify()
         await client.write(out)
         self.first_byte = self.first_byte or time.monotonic()
-
-    def _identify(self) -> None:
-        """Put the upstream's number on record before the client knows it: it may ask again while the answer runs."""
-        if self.job.surface is responses and not self.job.again and (given := self.answer.outcome().upstream_id):
-            self.entry.upstream_id = given
-            self._log.put(self.entry)
 
     def _notice(self, client: Writer) -> None:
         """Look whether the client has left. Raises Gone then, unless the rest is to be read all the same."""
         if client.gone:
-            self._leave()
+            self.account.leave()
             if self._server.on_disconnect == "cancel":
                 raise Gone("the client has left")
-
-    def _leave(self) -> None:
-        """Keep what had happened when the client left: what comes later reaches nobody."""
-        if self._left is None and self._result is None:
-            self._left = self.answer.outcome()
-            with contextlib.suppress(UpstreamError):  # SDKs leave at the last event, and nothing is missing then
-                self.answer.finish()
-                self._over = True
-
-    def _ended(self) -> None:
-        self._result = "upstream_error" if self.answer.failed else "complete"
-        if self.marking.opened:
-            self._failed(self.marking.opened)
 
     def _require_watermark(self) -> None:
         """Raise MarkError when a text lacks the watermark that must be there: some upstreams know only at the end."""
@@ -305,43 +290,8 @@ class Exchange:
 
     def _broken(self, error: Exception) -> LabelError:
         """Log our own mistake; its client learns only that there was one."""
-        logger.error("answer %s failed", self.entry.content_id, exc_info=error)
+        logger.error("answer %s failed", self.job.content_id, exc_info=error)
         return LabelError("llm-label failed on this answer; see its log")
-
-    def _failed(self, error: LabelError) -> LabelError:
-        self.entry.note = str(error)
-        self._result = RESULTS.get(error.code, "failed")
-        if self.entry.status is None and not self._left:
-            self.entry.status = error.status
-        return error
-
-    def _close(self, log: Log) -> None:
-        if self._foretold and self._result == self._foretold:
-            return
-        if self._over:
-            self._ended()
-        elif self._left:
-            self._result = "client_gone"
-        self._fill(self._result or "failed")
-        if self.job.again:
-            if first := retold(log.get(self.entry.content_id) or self.job.again, self.entry):
-                log.put(first)
-        elif self.entry.result != self._foretold:
-            log.put(self.entry, soon=self.job.surface is responses)  # its client may ask again, another worker
-
-    def _fill(self, result: Result) -> None:
-        """Put into the entry what really happened so far."""
-        outcome, watermark, entry = self.answer.outcome(), self.notice.watermark(), self.entry
-        told = self._left or outcome
-        entry.result, entry.closed = result, time.time()
-        entry.upstream_id = outcome.upstream_id or entry.upstream_id
-        entry.choices, entry.finish_reasons = outcome.choices, " ".join(outcome.finish_reasons)
-        refused = result == "upstream_error" and not outcome.choices
-        entry.label_skipped = entry.label_skipped or (Skipped.ERROR.value if refused else told.label_skipped)
-        served = entry.status is not None and entry.status < 400
-        entry.label_applied, entry.labelled = (" ".join(told.label_applied), told.labelled) if served else ("", 0)
-        entry.watermark_applied = watermark["key"] if served else None
-        entry.watermark_skipped = watermark["skipped"]
 
 
 def _stopping() -> LabelError:

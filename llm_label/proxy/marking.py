@@ -82,10 +82,13 @@ class Marking:
     def _mark(self, events: list[sse.Event]) -> bytes:
         out = []
         for event in events:
+            over = self.answer.failed or self.answer.ended
             try:
-                out.append(event.raw if self.opened else self.answer.feed(event))
+                out.append(event.raw if self.opened else self.answer.feed(event.for_all()))
             except UpstreamError as error:
                 if not self._fail_open:
+                    if over:
+                        continue  # nothing of ours may follow an error or the end, and no client misses this
                     self.broke = error
                     break
                 self.opened = error

@@ -18,6 +18,7 @@ from llm_label.proxy.body import body_of
 from llm_label.proxy.jsonspan import loads
 from llm_label.proxy.metrics import Row, render
 from llm_label.proxy.upstream import Upstream, UpstreamRequest
+from llm_label.verify.source import is_blank
 
 __all__ = ["Detect", "Pages"]
 
@@ -75,10 +76,11 @@ class Pages:
         raw = await body_of(request, self._limit)
         if not exact and len(raw) > STRANGERS_MAX:
             raise TooLarge(f"the text is larger than {STRANGERS_MAX} bytes; the admin token allows server.max_body")
-        if not raw.strip() or request.headers.get("Content-Type", "").startswith("multipart/"):
+        text = _submitted(raw)
+        if is_blank(text) or request.headers.get("Content-Type", "").startswith("multipart/"):
             raise ClientError('no text was sent; the body is the text itself, a saved answer or {"text": "…"}')
         loop = asyncio.get_running_loop()
-        verdict = await loop.run_in_executor(self._judge, self._detect, _submitted(raw), exact)
+        verdict = await loop.run_in_executor(self._judge, self._detect, text, exact)
         return web.json_response(verdict, dumps=partial(json.dumps, ensure_ascii=False))
 
     def _is_admin(self, request: web.BaseRequest) -> bool:

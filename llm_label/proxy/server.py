@@ -84,7 +84,10 @@ def marking_key(settings: Settings, ring: Keyring) -> Key | None:
             f"watermark.key {name!r} is an auditor's copy, which detects and does not mark; use the ring that holds "
             "its root, or make a key with: llm-label keys new ID --tokenizer PATH"
         )
-    return key if payload is None else key.carrying(payload)
+    try:
+        return key if payload is None else key.carrying(payload)
+    except KeyringError as error:
+        raise SettingsError(f"watermark.payload: {error}") from error
 
 
 def admin_token(settings: Settings) -> str | None:
@@ -157,6 +160,7 @@ async def _work(
     site = web.SockSite(runner, sock)
     await site.start()
     gc.collect()
+    gc.set_threshold(50_000, 20, 50)
     gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of a request
     ready(_address(settings.server.host, sock), parts.policy)
     await stop.wait()

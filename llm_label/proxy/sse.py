@@ -16,6 +16,9 @@ _EOL = rb"(?:\r\n|\n|\r)"
 _BLANKS = re.compile(rb"[\r\n]+")
 # The end of a line, then an empty line. A CR before LF is half a line end, so the first may not stop there.
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+# A line that begins with a byte order mark is no data line and means nothing, but openai-node and Anthropic's SDK for
+# node take the mark off every line and read it; browsers take it off where it stands first in what they get.
+_UNREAD = re.compile(rb"(?:^|(?<=[\r\n]))\xef\xbb\xbf[^\r\n]*(?:\r\n|\n|\r)")
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|$)")
 
 
@@ -30,8 +33,14 @@ class Event(NamedTuple):
         """True when nothing in it reaches a client's parser: comments and white space."""
         return all(line.startswith(b":") or not line for line in re.split(_EOL, self.raw))
 
+    def for_all(self) -> "Event":
+        """Return the event without the lines that some clients read and others pass over."""
+        return Event(_UNREAD.sub(b"", self.raw), self.data) if BOM in self.raw else self
+
     def with_data(self, data: bytes) -> bytes:
         """Return the event's bytes with other data; its other lines and its line ends stay."""
+        if self.data and self.raw == frame(self.data) and b"\n" not in data:
+            return frame(data)
         out, placed = [], False
         for line, end in _LINE.findall(self.raw):
             if line == b"data" or line.startswith(b"data:"):
@@ -61,7 +70,8 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes. Raises UpstreamError when one is larger than `max_event`."""
-        if self.between and _is_one_event(chunk):
+        if not (self._buffer or self._swallow_lf) and _is_one_event(chunk):
+            self._start = False  # without a byte order mark
             return [Event(chunk, chunk[6:-2])]
         if len(self._buffer) > self._max_event:
             raise UpstreamError(

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -100,8 +101,13 @@ class UpstreamResponse:
     watermark_skipped: Callable[[], str | None] = field(default=lambda: None)
     close: Callable[[], None] = field(default=lambda: None)
 
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in reversed(self.headers)}
+
     def header(self, name: str) -> str:
-        return next((value for key, value in self.headers if key.lower() == name), "")
+        """Return the first value of a header, named in lower case; empty when it has none."""
+        return self._first.get(name, "")
 
 
 def forwarded(headers: Headers, dropped: Collection[str] = ()) -> Headers:

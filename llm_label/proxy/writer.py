@@ -1,12 +1,14 @@
 """Write a stream to its client: a comment where the upstream is silent, an end to a client that takes nothing."""
 
 import asyncio
+import contextlib
 import sys
 import time
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ["KEEP_ALIVE", "Gone", "Writer"]
+__all__ = ["KEEP_ALIVE", "Gone", "Held", "Writer"]
 
 KEEP_ALIVE = b": keep-alive\n\n"
 STALLED = 300.0  # seconds that one write may wait for a client that is connected and reads nothing
@@ -14,6 +16,26 @@ STALLED = 300.0  # seconds that one write may wait for a client that is connecte
 
 class Gone(ConnectionError):
     """The client has left."""
+
+
+class Held(web.StreamResponse):
+    """A stream whose headers leave with its first bytes where these are there already, else at once."""
+
+    _send_headers_immediately = False
+    _http: AbstractStreamWriter | None = None
+
+    async def begin(self, request: web.BaseRequest) -> None:
+        """Write the headers, behind what this turn of the loop brings."""
+        await self.prepare(request)
+        self._http = request.writer
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self.open)
+
+    def open(self) -> None:
+        """Send the headers if no byte has taken them along."""
+        if self._http:
+            with contextlib.suppress(ConnectionError):
+                self._http.send_headers()
 
 
 class Writer:

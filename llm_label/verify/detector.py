@@ -66,12 +66,12 @@ class Detector:
                 nothing = Evidence((), (str(error),), unread=True, too_little=True)
                 yield judge(nothing, self.signature, declared=declared)
 
-    def heatmaps(self, source: bytes | str) -> tuple[HeatMap, ...]:
-        """Show the score of every token, under the keys that found a mark or else the loudest; nothing without keys."""
+    def heatmaps(self, source: bytes | str, only: Collection[str] = ()) -> tuple[HeatMap, ...]:
+        """Show the score of every token, under the keys of these ids; else those that found a mark, or the loudest."""
         opened = open_source(source, self._known)
         tests = watermarks(opened.texts, self.ring, self.alpha, self._encoder)
         readings = encoded(opened.texts, self.ring, self._encoder)
-        return heatmaps(opened.texts, list(zip(self.ring.keys, tests, readings, strict=True)))
+        return heatmaps(opened.texts, list(zip(self.ring.keys, tests, readings, strict=True)), only)
 
     def __call__(self, source: bytes | str, exact: bool) -> dict[str, Any]:
         """Return the verdict JSON: with every figure, or the coarse form for strangers."""

@@ -8,7 +8,6 @@ down on long texts. The ids are those of the whole text at once: see `chunks.py`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,28 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_label.errors import InputError, KeyringError
-from llm_label.verify.chunks import Chunked
+from llm_label.verify.chunks import Chunked, Common
+from llm_label.verify.encoding import Encoding
 from llm_label.watermark.keyring import Key, tokenizer_digest
 from llm_label.watermark.letters import LETTERS, Letters
 
-__all__ = ["Encoder", "Encoding"]
+__all__ = ["Encoder"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Encoding:
-    """Token ids [n] and the characters [n, 2] that each stands for: text[start:end].
-
-    Tokens that share one character, as the bytes of an emoji do, all have its whole range. A character that
-    normalisation composes has the range of all its parts.
-    """
-
-    ids: Ids
-    offsets: Ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class Encoder:
@@ -50,11 +35,13 @@ class Encoder:
         """Return ids and offsets of a text. Raises KeyringError for a tokenizer that is not the key's."""
         return self.encode_all((text,), key)[0]
 
-    def encode_all(self, texts: Sequence[str], key: Key) -> list[Encoding]:
+    def encode_all(self, texts: Sequence[str], key: Key, common: Sequence[Common] = ()) -> list[Encoding]:
         """Encode several readings of one text: what they have in common is encoded once."""
         tokenizer = self._tokenizer(key)
+        if isinstance(tokenizer, Letters):
+            return [Encoding.measured(*arrays) for arrays in tokenizer.encode_all(texts)]
         try:
-            return [Encoding(*arrays) for arrays in tokenizer.encode_all(texts)]
+            return tokenizer.encode_all(texts, common)
         except Exception as error:  # the library raises bare Exception, for example without an unknown token
             raise InputError(f"the tokenizer of a key cannot encode the text: {error}") from error
 

@@ -54,6 +54,7 @@ class Segment:
     excerpt: str  # how it begins and ends
     choice: int | None = None
     payload: int | None = None  # of a key that has payload_bits
+    payload_name: str | None = None  # by the keyring
 
     def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -64,7 +65,7 @@ class Segment:
             "excerpt": self.excerpt,
         }
         if self.payload is not None:
-            found["payload"] = self.payload
+            found |= {"payload": self.payload, "payload_name": self.payload_name}
         return _with_choice(found, self.choice)
 
 

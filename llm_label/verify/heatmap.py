@@ -6,7 +6,8 @@ what proves are the tests over many tokens, which the segments come from.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,11 +23,12 @@ from llm_label.watermark.power import critical_score
 from llm_label.watermark.schemes import Scheme
 from llm_label.watermark.segments import Search, search
 
-__all__ = ["ADDED", "LEVELS", "UNSCORED", "HeatMap", "Piece", "heatmaps", "token_levels"]
+__all__ = ["ADDED", "LEVELS", "UNSCORED", "HeatMap", "Piece", "heatmaps", "token_levels", "visible"]
 
 LEVELS = 6  # the highest
 UNSCORED = -1  # a repeat, the first tokens, or what no token stands for
 ADDED = -2  # a label, a record: not the model's
+_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Piece(NamedTuple):
@@ -47,28 +49,61 @@ class HeatMap:
     pieces: tuple[Piece, ...]  # the whole text, in order
     counts: tuple[int, ...]  # scored tokens of each level
     segments: tuple[Segment, ...]
+    payload: int | None = None  # the one whose scores are drawn, of a key that has payload_bits
+    payload_name: str | None = None
+
+    @property
+    def title(self) -> str:
+        test, choice = self.test, "" if self.choice is None else f", choice {self.choice}"
+        payload = ""
+        if self.payload is not None:  # without a mark no payload was read, and some one is drawn
+            payload = f", {'' if test.decision == 'marked' else 'drawn as '}payload {self.payload}"
+            payload += f" ({self.payload_name})" if self.payload_name else ""
+        said = test.decision.replace("_", " ")
+        return f"key {test.key} ({test.scheme}){choice}: {said}{payload}, {sum(self.counts)} tokens scored"
+
+    @property
+    def marked(self) -> tuple[dict[int, Segment], set[int]]:
+        """Return the segments by where they start, and where they end."""
+        shown = [segment for segment in self.segments if segment.end > segment.start]
+        return {segment.start: segment for segment in shown}, {segment.end for segment in shown}
+
+    def shown(self, piece: Piece) -> str:
+        """Return a piece's characters, those that no reader should be handed as U+FFFD."""
+        text = self.text[piece.start : piece.end]
+        if text.endswith("\r") and self.text[piece.end : piece.end + 1] == "\n":
+            text = text[:-1]
+        return visible(text)
 
 
 def heatmaps(
-    texts: Sequence[Written], tests: Sequence[tuple[Key, WatermarkTest, Sequence[Encoded]]]
+    texts: Sequence[Written],
+    tests: Sequence[tuple[Key, WatermarkTest, Sequence[Encoded]]],
+    only: Collection[str] = (),
 ) -> tuple[HeatMap, ...]:
-    """Draw the texts under the keys that found a mark, or under the loudest one where none did.
+    """Draw the texts under the keys of the ids in `only`; if none is named, under those that found a mark.
 
-    Each text is drawn as the reading that spoke loudest shows it; where a mark was found, only texts that hold it.
+    Where none did, under the loudest one. Each text is drawn as the reading that spoke loudest shows it; where a mark
+    was found, only texts that hold it.
     """
     if not tests:
         return ()
-    shown = [each for each in tests if each[1].decision == "marked"] or [min(tests, key=lambda each: each[1].log10_p)]
+    shown = [each for each in tests if (each[0].id in only if only else each[1].decision == "marked")]
     found: list[HeatMap] = []
-    for key, test, readings in shown:
+    for key, test, readings in shown or [min(tests, key=lambda each: each[1].log10_p)]:
         drawn = {(s.choice or 0, s.payload or 0) for s in test.segments} or {(test.choice or 0, test.payload or 0)}
         for choice, payload in sorted(drawn):
             copy = key.carrying(payload) if key.spec.payload_bits else key
             tries = [(search(one.encoding.ids, copy), one) for one in readings if one.choice == choice]
             if tries:
                 loudest = min(tries, key=lambda each: each[0].log10_p)
-                found.append(_drawn(texts[choice], test, choice if len(texts) > 1 else None, payload, *loudest))
+                found.append(_drawn(texts[choice], test, choice if len(texts) > 1 else None, copy, *loudest))
     return tuple(found)
+
+
+def visible(text: str) -> str:
+    """Show what commands a terminal, turns the order of letters or is half a character as U+FFFD."""
+    return _HIDDEN.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def token_levels(rules: Scheme, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -79,20 +114,19 @@ def token_levels(rules: Scheme, scores: npt.NDArray[np.float64]) -> npt.NDArray[
     return np.searchsorted(np.array(limits), scores, side="left").astype(np.int64)
 
 
-def _drawn(
-    written: Written, test: WatermarkTest, choice: int | None, payload: int, found: Search, one: Encoded
-) -> HeatMap:
+def _drawn(written: Written, test: WatermarkTest, choice: int | None, key: Key, found: Search, one: Encoded) -> HeatMap:
     levels = token_levels(found.trace.rules, found.trace.scores)
     of_token = np.full(len(one.encoding), UNSCORED, dtype=np.int64)
     of_token[found.trace.positions] = levels
     segments = tuple(
-        segment for segment in test.segments if segment.choice == choice and (segment.payload or 0) == payload
+        segment for segment in test.segments if segment.choice == choice and (segment.payload or 0) == key.payload
     )
     painted, owner = _painted(written, one, of_token)
     edges = sorted({place for segment in segments for place in (segment.start, segment.end)})
     pieces = tuple(_pieces(painted, owner, edges))
     counts = tuple(np.bincount(levels, minlength=LEVELS + 1).tolist())
-    return HeatMap(written.original, test, choice, pieces, counts, segments)
+    payload = (key.payload, key.name_of(key.payload)) if key.spec.payload_bits else (None, None)
+    return HeatMap(written.original, test, choice, pieces, counts, segments, *payload)
 
 
 def _painted(

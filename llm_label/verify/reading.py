@@ -1,6 +1,6 @@
 """A text read in another way, and the way back: which characters of the original each of its characters is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -38,6 +38,14 @@ class Reading:
             pieces += (self.text[at : edit.start], edit.text)
             at = edit.end
         return Reading("".join([*pieces, self.text[at:]]), (*self.rounds, tuple(edits)))
+
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """Yield what the last round of edits left alone: where it stands now, where it stood, its length."""
+        now = before = 0
+        for edit in self.rounds[-1] if self.rounds else ():
+            yield now, before, edit.start - before
+            now, before = now + edit.start - before + len(edit.text), edit.end
+        yield now, before, len(self.text) - now
 
     def origin(self, ranges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return where character ranges [n, 2] of this text stand in the original.

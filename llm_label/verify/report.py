@@ -114,7 +114,7 @@ def _watermark(test: WatermarkTest) -> str:
     if test.windows:
         told += f", {_counted(test.windows, 'window')}"
     if test.payload is not None:
-        told += f"; payload {test.payload}" + (f" ({_shown(test.payload_name)})" if test.payload_name else "")
+        told += f"; {_payload(test)}"
     if test.more_tokens is not None:
         told += f"; about {_counted(test.more_tokens, 'more token')} needed"
     elif test.decision == "insufficient" and not test.unsearched:
@@ -127,11 +127,16 @@ def _watermark(test: WatermarkTest) -> str:
 
 
 def _segment(segment: Segment) -> str:
-    payload = "" if segment.payload is None else f", payload {segment.payload}"
+    payload = "" if segment.payload is None else f", {_payload(segment)}"
     return (
         f"  characters {segment.start} to {segment.end}{_choice(segment.choice)}: p {power(segment.log10_p)}{payload}, "
         f"{_counted(segment.scored, 'token')}: “{_shown(' '.join(segment.excerpt.split()), 100)}”"
     )
+
+
+def _payload(found: WatermarkTest | Segment) -> str:
+    name = f" ({_shown(found.payload_name)})" if found.payload_name else ""
+    return f"payload {found.payload}{name}"
 
 
 def _record(finding: RecordMark) -> str:
@@ -151,7 +156,10 @@ def _brief(finding: Finding) -> str:
         return f"label:{finding.position}"
     if isinstance(finding, InvisibleMark):
         return "invisible"
-    return f"watermark:{finding.key}:{power(finding.log10_p)}" if finding.decision == "marked" else ""
+    if finding.decision != "marked":
+        return ""
+    payload = "" if finding.payload is None else f":{_payload(finding)}"
+    return f"watermark:{finding.key}:{power(finding.log10_p)}{payload}"
 
 
 def power(log10_p: float) -> str:

@@ -4,6 +4,7 @@ An input's texts lose what was added to them: HTTP heads and records (by their c
 makers' invisible marks (here). What is left joins up again, as it was when it was marked.
 """
 
+import codecs
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from llm_label.labels.finder import Found, find
 from llm_label.metadata.carriers import Carried, decode, open_carrier
 from llm_label.verify.reading import Edit, Reading
 
-__all__ = ["INVISIBLE", "Source", "Written", "open_source"]
+__all__ = ["INVISIBLE", "Source", "Written", "is_blank", "open_source"]
 
 # Other makers' fixed marks: facts, not secrets.
 INVISIBLE = {"Windows AI text APIs": "\u200b\u034f\u2060\u200b"}
@@ -45,6 +46,14 @@ def open_source(source: bytes | str, known: Collection[str]) -> Source:
     file = source if isinstance(source, str) else decode(source)
     spelled = carried.kind in ("json", "sse")
     return Source(carried, tuple(_written(text if spelled else file, text, known) for text in carried.texts))
+
+
+def is_blank(source: bytes | str) -> bool:
+    """Tell whether an input holds nothing but white space: whoever gave it meant another one."""
+    if isinstance(source, bytes):
+        ink = source.removeprefix(codecs.BOM_UTF8).lstrip()
+        source = "" if not ink else "x" if ink[0] < 0x80 else ink.decode(errors="replace")
+    return not source.removeprefix("\ufeff").strip()
 
 
 def _written(original: str, text: str, known: Collection[str]) -> Written:

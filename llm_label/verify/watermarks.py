@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from llm_label.verify.encoder import Encoder, Encoding
+from llm_label.verify.chunks import SHARED, Common
+from llm_label.verify.encoder import Encoder
+from llm_label.verify.encoding import Encoding
 from llm_label.verify.findings import Segment, WatermarkTest
 from llm_label.verify.reading import Reading
 from llm_label.verify.source import Written
@@ -38,8 +40,8 @@ class Encoded:
 
     def origin(self, ranges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return for ranges [n, 2] of tokens the ranges [n, 2] of characters of the original."""
-        offsets = self.encoding.offsets
-        return self.reading.origin(np.column_stack([offsets[ranges[:, 0], 0], offsets[ranges[:, 1] - 1, 1]]))
+        first, last = self.encoding.characters(ranges[:, 0]), self.encoding.characters(ranges[:, 1] - 1)
+        return self.reading.origin(np.column_stack([first[:, 0], last[:, 1]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +124,20 @@ def _variants(texts: Sequence[Written]) -> list[tuple[int, str, Reading]]:
 def _encoded(variants: list[tuple[int, str, Reading]], key: Key, encoder: Encoder) -> list[Encoded]:
     """Encode each variant; equal ids are one try."""
     found: dict[bytes, Encoded] = {}
-    encodings = encoder.encode_all([reading.text for *_, reading in variants], key)
+    encodings = encoder.encode_all([reading.text for *_, reading in variants], key, list(_common(variants)))
     for variant, encoding in zip(variants, encodings, strict=True):
         if len(encoding):
             found.setdefault(encoding.ids.tobytes(), Encoded(*variant, encoding))
     return list(found.values())
+
+
+def _common(variants: list[tuple[int, str, Reading]]) -> Iterator[Common]:
+    """Yield the long stretches that readings of a text have left of those that they are one round of edits away from."""
+    for one, (choice, _, reading) in enumerate(variants):
+        for other, (of_choice, _, before) in enumerate(variants):
+            if choice == of_choice and reading.rounds and before.rounds == reading.rounds[:-1]:
+                stretches = (Common(one, other, *stretch) for stretch in reading.stretches())
+                yield from (stretch for stretch in stretches if stretch.length >= SHARED)
 
 
 def _of_key(
@@ -176,10 +187,10 @@ def _segments(key: Key, tries: list[_Try], tests: int, texts: Sequence[Written])
         for t in tries:
             if t.encoded is one and t.spans:
                 places = one.origin(np.array([(span.first, span.last) for span in t.spans], dtype=np.int64))
-                payload = t.payload if key.spec.payload_bits else None
+                payload = (t.payload, key.name_of(t.payload)) if key.spec.payload_bits else (None, None)
                 for span, (start, end) in zip(t.spans, places.tolist(), strict=True):
                     p = family_wise(span.log10_p, tests)
-                    found.append(Segment(start, end, p, span.scored, "", number, payload))
+                    found.append(Segment(start, end, p, span.scored, "", number, *payload))
     return tuple(
         replace(one, excerpt=_excerpt(texts[one.choice or 0].original[one.start : one.end])) for one in _apart(found)
     )

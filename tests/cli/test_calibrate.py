@@ -124,15 +124,21 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     corpus(tmp_path), ring(tmp_path, "gumbel")
     (tmp_path / "short.txt").write_text("w1 w2 w3")
     (tmp_path / "bad.txt").write_bytes(b"\xff")
+    (tmp_path / "folder.png").mkdir()
     with_ring = ("--keyring", "ring.json")
     for arguments, told in (
         (("corpus.jsonl",), "make one with `llm-label keys new`, or give --tokenizer PATH"),
         (("none", *with_ring), "none does not exist"),
+        (("none", *with_ring, "--plot", "a.png"), "none does not exist"),
         (("bad.txt", *with_ring), "bad.txt is not UTF-8 at byte 0"),
         (("short.txt", *with_ring), "holds no document of at least 25 tokens"),
         (("corpus.jsonl", *with_ring, "--family", "site"), "no field 'site'"),
         (("corpus.jsonl", *with_ring, "--plot", "a.pdf"), "must end in .png or .svg"),
-        (("corpus.jsonl", *with_ring, "--plot", "no/a.png"), "no folder no"),
+        (
+            ("corpus.jsonl", *with_ring, "--plot", "no/a.png"),
+            "--plot no/a.png cannot be written: No such file or directory",
+        ),
+        (("corpus.jsonl", *with_ring, "--plot", "folder.png"), "--plot folder.png cannot be written: Is a directory"),
         (("corpus.jsonl", *with_ring, "--keys", "10000000"), "at most 645161 keys"),
         (("corpus.jsonl", *with_ring, "--tokenizer", "."), "exclude each other"),
         (("corpus.jsonl", "--tokenizer", "no.json"), "no.json cannot be read"),
@@ -141,6 +147,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         done = asked(*arguments)
         assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
         assert done.stderr.startswith("llm-label calibrate: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()
     assert_one_line_error(run("calibrate", cwd=tmp_path), "CORPUS")
     (tmp_path / "tokenizer.json").unlink()
     assert_one_line_error(run("calibrate", "corpus.jsonl", *with_ring, cwd=tmp_path), "cannot be read")

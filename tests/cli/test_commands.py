@@ -10,25 +10,34 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_label.audit.entry import Entry
 from llm_label.audit.store import Store
-from llm_label.cli.keys import tokenizer_file
+from llm_label.cli.keys.tokenizer import tokenizer_file
 from llm_label.errors import InputError
 from llm_label.proxy import upstream
 
 TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}, "added_tokens": []}
 
 
-def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str,
+    cwd: Path,
+    stdout: Any = subprocess.PIPE,
+    preexec_fn: Callable[[], None] | None = None,
+    **environ: str,
+) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("LLM_LABEL", "XDG"))}
     env = {**clean, "XDG_CONFIG_HOME": str(cwd / "config"), "XDG_STATE_HOME": str(cwd / "state"), **environ}
     command = [sys.executable, "-m", "llm_label", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
+    pipes: dict[str, Any] = {"stdout": stdout, "stderr": subprocess.PIPE, "preexec_fn": preexec_fn}
+    return subprocess.run(command, **pipes, text=True, cwd=cwd, env=env, timeout=60)
 
 
 def assert_one_line_error(done: subprocess.CompletedProcess[str], hint: str) -> None:
@@ -129,14 +138,103 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_WATERMARK_KEY="k"), "make one with")
 
 
+def test_check_takes_what_serve_would_be_given(tmp_path: Path) -> None:
+    flags = ("--provider", "Acme", "--upstream", "http://gpu:8000", "--label", "end", "--language", "en", "--port", "1")
+    told = json.loads(run("check", *flags, "--json", cwd=tmp_path).stdout)
+    assert (told["upstream"], told["listens on"]) == ("http://gpu:8000", "127.0.0.1:1, 1 worker(s)")
+    assert told["visible label"].endswith("at end")
+    assert_one_line_error(run("check", *flags, "--label", "top", cwd=tmp_path), "--label: labels.positions: 'top'")
+    assert_one_line_error(run("check", *flags, "--payload", "-1", cwd=tmp_path), "--payload: watermark.payload: Input")
+    unused = run("check", *flags, "--payload", "1", cwd=tmp_path)
+    assert_one_line_error(unused, "watermark.payload is set but watermark.key names no key")
+
+
 def test_a_missing_provider_or_command_is_one_line(tmp_path: Path) -> None:
     serve = ("serve", "--port", "0", "--upstream")
     assert_one_line_error(run(*serve, "http://x", cwd=tmp_path), "give --provider NAME, or set provider.name or")
     told = "did you mean http://localhost:18000?"
     assert_one_line_error(run(*serve, "localhost:18000", "--provider", "A", cwd=tmp_path), told)
     assert_one_line_error(run(*serve, "http://", cwd=tmp_path), "--upstream: upstreams.0.url: has no host")
-    assert_one_line_error(run("sevre", cwd=tmp_path), "sevre")
+    assert_one_line_error(run("sevre", cwd=tmp_path), "there is no command 'sevre'; did you mean serve?")
+    assert_one_line_error(run("xyz", cwd=tmp_path), "there is no command 'xyz'; known: demo, serve, detect")
     assert_one_line_error(run("serve", "--port", "x", cwd=tmp_path), "--port")
+    assert_one_line_error(run("keys", "show", cwd=tmp_path), "Missing argument 'ID'; see llm-label keys show --help")
+
+
+COMMANDS = [
+    ("--help",),
+    ("keys", "show", "--help"),
+    ("keys", "list"),
+    ("detect", "a.md", "--heatmap", "-"),
+    ("detect", "--json", "a.md"),
+    ("audit", "counts"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a key, a text and an audit log."""
+    folder = tmp_path_factory.mktemp("place")
+    assert run("keys", "new", "api", "--scheme", "select", cwd=folder).returncode == 0
+    (folder / "a.md").write_text("The weather is cold in April and warm in May, as it was all these years. " * 3)
+    (folder / "state" / "llm-label").mkdir(parents=True)
+    Store(folder / "state" / "llm-label" / "audit.sqlite3").close()
+    return folder
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_full_disk_is_one_line(place: Path, command: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = run(*command, cwd=place, stdout=full)
+    lines = [line for line in done.stderr.splitlines() if "shown only now" not in line and "heat map" not in line]
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert lines[0].startswith("llm-label") and lines[0].endswith("No space left on device")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_reader_that_stops_reading_ends_a_command_without_a_word(place: Path, command: tuple[str, ...]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as pipe:
+        done = run(*command, cwd=place, stdout=pipe)
+    assert done.returncode == 141 and "rror" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_standard_input_that_is_closed_is_one_line(place: Path) -> None:
+    done = run("detect", cwd=place, preexec_fn=lambda: os.close(0))
+    assert_one_line_error(done, "standard input: it is closed; name a FILE")
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_a_mistake_of_ours_is_one_line_and_developers_see_where(tmp_path: Path, dev: bool) -> None:
+    program = (
+        "import sys; from llm_label import cli; from llm_label.cli.keys import shown; shown.named = lambda _: 1 / 0;"
+        "sys.argv[1:] = ['keys', 'list']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, *(["-X", "dev"] if dev else []), "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    if dev:
+        assert "Traceback" in done.stderr and done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    else:
+        told = "internal error: ZeroDivisionError: division by zero; PYTHONDEVMODE=1 shows where"
+        assert_one_line_error(done, told)
+
+
+def test_a_user_without_a_home_needs_none(tmp_path: Path) -> None:
+    """As in a container whose user number has no name."""
+    from llm_label.settings import default_audit, default_keyring
+
+    nobody = {"HOME": "", "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": ""}
+    program = (
+        "import os, pwd, sys; del os.environ['HOME']; pwd.getpwuid = lambda _: {}['no such user'];"
+        "from llm_label.settings import default_audit as a, default_keyring as k; print(k({}), a({}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **nobody})
+    assert done.stdout.split() == ["/.config/llm-label/keyring.json", "/.local/state/llm-label/audit.sqlite3"]
+    assert default_keyring({"XDG_CONFIG_HOME": "/c"}) == Path("/c/llm-label/keyring.json")
+    assert default_audit({"XDG_STATE_HOME": "/s"}) == Path("/s/llm-label/audit.sqlite3")
 
 
 def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.fuzz.run import TARGETS
 
 SHARES = {"streams": 0.5, "requests": 0.2, "wholes": 0.2, "growth": 0.1}
-TAIL = 60  # seconds that a process may take beyond its share
+TAIL = 600  # seconds that a process may take beyond its share
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from llm_label.errors import ClientError
 from llm_label.policy import decide
 from llm_label.proxy.guard import read_body, strip
 from tests.fuzz.case import Case
-from tests.fuzz.reader import Number
+from tests.fuzz.spots import Number
 from tests.fuzz.streams import loosely_same
 
 __all__ = ["check"]

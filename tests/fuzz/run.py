@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 TARGETS = ("streams", "requests", "wholes", "growth")
-HANG = 20  # seconds for one input
+HANG = 30  # seconds of CPU for one input; a busy machine may stop a process for longer than that
 
 
 def main() -> None:
@@ -40,14 +41,18 @@ class Finds:
         self.target, self.out, self.runs, self.began = target, out, 0, time.monotonic()
         self._seen: set[str] = set()
         self._check = checker(target)
+        signal.signal(signal.SIGPROF, _hangs)
         self.tell()
 
     def try_(self, data: bytes) -> None:
         self.runs += 1
+        signal.setitimer(signal.ITIMER_PROF, HANG)
         try:
             self._check(data)
         except Exception as error:
             self._keep(data, error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if self.runs % 500 == 0:
             self.tell()
 
@@ -67,6 +72,10 @@ class Finds:
         (self.out / f"{name}.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         print(f"{name}: {text}", flush=True)
         self.tell()
+
+
+def _hangs(*_: object) -> None:
+    raise TimeoutError(f"more than {HANG} s of CPU for one input")
 
 
 def checker(target: str) -> Callable[[bytes], None]:
@@ -118,7 +127,7 @@ def guided(target: str, seconds: float, seed: int, out: Path) -> None:
             (Path(scratch) / f"seed-{at:04}").write_bytes(data)
         atheris.Setup(
             [sys.argv[0], scratch, f"-max_total_time={int(seconds)}", f"-seed={seed}", "-max_len=40000",
-             f"-timeout={HANG}", f"-artifact_prefix={out}/{target}-", "-print_final_stats=1", "-len_control=0",
+             f"-timeout={20 * HANG}", f"-artifact_prefix={out}/{target}-", "-print_final_stats=1", "-len_control=0",
              "-rss_limit_mb=4096"],
             finds.try_, custom_mutator=change,
         )  # fmt: skip

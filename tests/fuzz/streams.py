@@ -9,12 +9,14 @@ from typing import Any
 from llm_label.errors import UpstreamError
 from llm_label.labels.labeler import strip
 from llm_label.proxy.marking import Marking
+from tests.fuzz.bare import own
 from tests.fuzz.case import Case
-from tests.fuzz.reader import MARKS, Reader, own, split
+from tests.fuzz.reader import MARKED_LINE, MARKS, Reader, split
 
 __all__ = ["check"]
 
-LONGEST = 400  # characters that the marks of one text may add, closing lines and all
+LONGEST = 400  # characters that the marks of one text may add, closing lines and all,
+CLOSING = 12  # but for those of HTML, of which there may be as many as tags
 SECONDS, SECONDS_PER_BYTE = 2.0, 100e-6  # of CPU; what grows too fast shows in `growth`
 
 
@@ -111,10 +113,12 @@ def _compare(case: Case, passed: Passed, events: list[tuple[bytes, bytes | None]
     for raw, data in events:
         if data is not None:
             theirs.feed(raw, data)
+    assert not MARKED_LINE.search(passed.out), "a line that some clients read and others do not"
     for raw, data in split(passed.out):
         assert data is not None or case.api == "messages" or not raw.strip(b"\r\n") or raw.startswith(b":"), raw
         if data is not None:
             ours.feed(raw, data)
+    assert not (passed.error and (ours.failed or ours.ended)), "an error behind an error, or behind the end"
     _same_frames(case.api, theirs, ours)
     labels, lenient = case.labels_due(stream=True), case.unless_json(stream=True)
     for key in theirs.texts.keys() | ours.texts.keys():
@@ -123,6 +127,8 @@ def _compare(case: Case, passed: Passed, events: list[tuple[bytes, bytes | None]
             labelled(ours.texts[key], known)
         elif not lenient:
             assert theirs.texts[key] == ours.texts[key], "a text changed that gets no label"
+    for text in ours.late.values() if labels else ():
+        labelled(text, known)
     assert len(theirs.repeated) == len(ours.repeated)
     for came, goes in zip(theirs.repeated, ours.repeated, strict=True):
         same_text(came, goes, known)
@@ -131,7 +137,7 @@ def _compare(case: Case, passed: Passed, events: list[tuple[bytes, bytes | None]
     for came, goes in zip(theirs.joined, ours.joined, strict=True):
         loosely_same(came, goes)
     if passed.outcome.label_applied:
-        texts = [*ours.texts.values(), *ours.repeated, *ours.joined]
+        texts = [*ours.texts.values(), *ours.repeated, *ours.joined, *ours.late.values()]
         assert any(label in text for text in texts for label in known), "says that it labelled, and did not"
 
 
@@ -173,8 +179,9 @@ def same_text(came: str, goes: str, known: Collection[str]) -> None:
     assert restored, f"{came!r} came, {goes!r} went out"
 
 
-def loosely_same(came: str, goes: str, most: int = LONGEST) -> None:
+def loosely_same(came: str, goes: str, most: int | None = None) -> None:
     """Raise AssertionError unless nothing of `came` was lost or moved, and at most that many characters were added."""
+    most = LONGEST + CLOSING * came.count("<") if most is None else most
     at = 0
     for letter in came:
         at = goes.find(letter, at) + 1

@@ -2,8 +2,9 @@
 
 from llm_label.errors import UpstreamError
 from llm_label.proxy.marking import Marking
+from tests.fuzz.bare import bare
 from tests.fuzz.case import Case
-from tests.fuzz.reader import bare, read, spots
+from tests.fuzz.spots import read, spots
 from tests.fuzz.streams import labelled, loosely_same, same_text
 
 __all__ = ["check"]

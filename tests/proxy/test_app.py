@@ -299,6 +299,18 @@ def test_detection_is_coarse_for_strangers_and_exact_with_the_token(tmp_path: Pa
     assert up.entries() == [], "nothing submitted is kept"
 
 
+@pytest.mark.parametrize(
+    "body", [b"", b" \n", b"\xef\xbb\xbf", "\u3000".encode(), b'{"text": ""}', b'{"text": " \\n"}']
+)
+def test_detection_of_no_text_is_the_clients_mistake(tmp_path: Path, body: bytes) -> None:
+    """As it is an error on the command line; a saved answer without text is an answer, and inconclusive."""
+    with proxy(tmp_path, whole(b"{}")) as up:
+        status, answer = post(up.url, body, "/llm-label/detect")
+        assert status == 400 and "no text was sent; the body is the text itself" in answer["error"]["message"]
+        saved = b'{"choices": [{"message": {"content": ""}}]}'
+        assert post(up.url, saved, "/llm-label/detect")[1]["verdict"] == "inconclusive"
+
+
 def test_health_and_readiness(tmp_path: Path) -> None:
     with proxy(tmp_path, whole(b"{}")) as up:
         assert post(up.url, b"", "/healthz", "GET")[0] == 200

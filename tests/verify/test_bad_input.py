@@ -145,6 +145,9 @@ FILES: dict[str, tuple[Callable[[Path], str], tuple[str, ...]]] = {
     "a ZIP": (made("a.docx", b"PK\x03\x04..."), ("ZIP or Office",)),
     "gzip": (made("a.gz", b"\x1f\x8b\x08..."), ("gzip", "unpack")),
     "a binary": (made("a.out", b"\x7fELF\x02\0\0"), ("binary", "NUL byte at 5")),
+    "nothing": (made("empty.txt", b""), ("empty.txt: there is no text; give the text itself",)),
+    "white space": (made("blank.txt", " \r\n\t\u3000\n".encode()), ("blank.txt: there is no text",)),
+    "a byte order mark": (made("mark.txt", b"\xef\xbb\xbf\n"), ("mark.txt: there is no text",)),
     "a GB of nothing": (sparse("disk.img", 2**30), ("disk.img", "binary: a NUL byte at 0")),
     "a GB after a page of text": (sparse("log.txt", 2**30, TEXT.encode()), ("log.txt", f"NUL byte at {len(TEXT)}")),
 }
@@ -158,7 +161,7 @@ def test_a_file_that_is_no_text(case: str, keys: bool, tmp_path: Path) -> None:
     assert_one_line(run("detect", *options, make(tmp_path)), *hints)
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\n", "\ufeff", "word", "春", "the a"])
+@pytest.mark.parametrize("text", ["word", "春", "the a", "\u200b", '{"choices": [{"message": {"content": ""}}]}'])
 def test_too_little_text_is_inconclusive_and_no_error(text: str, tmp_path: Path) -> None:
     ring = ring_with(tmp_path)
     for arguments in (["detect"], ["detect", "--keyring", str(ring)]):

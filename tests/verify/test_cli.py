@@ -91,7 +91,7 @@ def test_many_files_go_on_after_one_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_file_name_need_not_be_utf_8_or_printable(tmp_path: Path) -> None:
     for name in (b"a\xff.txt", b"a\x1b[2J.txt"):
         (tmp_path / os.fsdecode(name)).write_text("x")
-        result = run("--json", os.fsdecode(name), "-")
+        result = run("--json", os.fsdecode(name), "-", given="x")
         assert result.exit_code == 3 and "\x1b" not in result.output
         assert json.loads(result.stdout.splitlines()[0])["file"].startswith("a\ufffd")
 

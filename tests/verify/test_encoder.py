@@ -10,8 +10,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from llm_label.errors import InputError
 from llm_label.verify import chunks
-from llm_label.verify.chunks import Chunked
+from llm_label.verify.chunks import SHARED, Chunked, Common
 from llm_label.verify.encoder import Encoder
+from llm_label.verify.encoding import Encoding
+from llm_label.verify.reading import Edit, Reading
 from tests import testdata
 
 from .marking import key_for, real_key, toy_tokenizer
@@ -104,7 +106,8 @@ def test_chunks_side_by_side_are_the_whole_text(name: str, monkeypatch: pytest.M
     tokenizer = chunked(name)
     for seed in range(12):
         text = mixture(seed, 600)
-        ids, offsets = tokenizer.encode_all([text])[0]
+        encoding = tokenizer.encode_all([text])[0]
+        ids, offsets = encoding.ids, encoding.offsets
         assert ids.tolist() == whole(name, text)
         assert len(list(tokenizer.chunks(text))) > 3, "a text that is not cut shows nothing"
         assert offsets.shape == (len(ids), 2) and (np.diff(offsets[:, 0]) >= 0).all()
@@ -115,19 +118,20 @@ def test_chunks_side_by_side_are_the_whole_text(name: str, monkeypatch: pytest.M
 def test_real_texts_are_cut_without_a_trace(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 200)
     text = "\n\n".join(row["text"] for row in testdata.documents(f"data/text/{kind}.jsonl.gz")[:40])[:25_000]
-    assert chunked(name).encode_all([text])[0][0].tolist() == whole(name, text)
+    assert chunked(name).encode_all([text])[0].ids.tolist() == whole(name, text)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_text_without_a_place_to_cut_stays_whole(name: str) -> None:
     for text in ("a" * 9000, "\n" * 9000, "，" * 9000, "ab1" * 3000):
-        assert chunked(name).encode_all([text])[0][0].tolist() == whole(name, text)
+        assert chunked(name).encode_all([text])[0].ids.tolist() == whole(name, text)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_offsets_spell_the_text(name: str) -> None:
     tokenizer, text = chunked(name), "The harbour 港口\n\nlay “quiet”. 🙂 " * 300
-    ids, offsets = tokenizer.encode_all([text])[0]
+    encoding = tokenizer.encode_all([text])[0]
+    ids, offsets = encoding.ids, encoding.offsets
     assert offsets[0, 0] == 0 and offsets[-1, 1] == len(text)
     ends = np.maximum.accumulate(offsets[:, 1])
     assert (offsets[1:, 0] <= ends[:-1]).all(), "no character is left out"
@@ -153,7 +157,68 @@ def test_readings_share_what_they_have_in_common() -> None:
     twin._first = twin._inner = Counting()
     one, two = twin.encode_all([text, "x" + text])
     assert sum(encoded) < 1.3 * len(text)
-    assert [two[0].tolist(), one[0].tolist()] == [whole("embedded", "x" + text), whole("embedded", text)]
+    assert [two.ids.tolist(), one.ids.tolist()] == [whole("embedded", "x" + text), whole("embedded", text)]
+
+
+def taken_apart(seed: int, count: int) -> tuple[str, Reading]:
+    """Draw a text of long stretches, and the reading that has lost what stands between them."""
+    rng = random.Random(seed)
+    text, cuts = "", []
+    for number in range(count):
+        text += mixture(seed + number, rng.randint(100, 900)) + "\n"
+        cuts.append(Edit(len(text), len(text) + rng.randint(20, 900)))
+        text += "x = [1, 2]\n" * 100
+    return text, Reading(text).edited(cuts)
+
+
+def common_of(reading: Reading) -> list[Common]:
+    return [Common(1, 0, *stretch) for stretch in reading.stretches() if stretch[2] >= SHARED]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_stretches_that_readings_share_are_cut_without_a_trace(name: str) -> None:
+    for seed in range(3):
+        text, reading = taken_apart(100 * seed, 8)
+        common = common_of(reading)
+        assert common
+        one, two = chunked(name).encode_all([text, reading.text], common)
+        assert [one.ids.tolist(), two.ids.tolist()] == [whole(name, text), whole(name, reading.text)]
+
+
+def test_stretches_that_readings_share_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = chunked("embedded")
+    text, reading = taken_apart(7, 20)
+    given: list[tuple[bool, str]] = []
+    encode = tokenizer._of
+    monkeypatch.setattr(tokenizer, "_of", lambda *part: given.append(part) or encode(*part))
+
+    def encoded_twice(common: list[Common]) -> float:
+        given.clear()
+        tokenizer.encode_all([text, reading.text], common)
+        return (sum(len(part) for _, part in given) - len(text)) / len(reading.text)
+
+    assert encoded_twice([]) > 0.5
+    assert encoded_twice(common_of(reading)) < 0.35  # the ends of stretches, and what is tried of places
+
+
+def test_stretches_that_are_not_there_do_no_harm() -> None:
+    text, reading = taken_apart(3, 6)
+    wrong = [Common(1, 0, c.here + 7, c.there, c.length - 7) for c in common_of(reading)]
+    one, two = chunked("embedded").encode_all([text, reading.text], wrong)
+    assert [one.ids.tolist(), two.ids.tolist()] == [whole("embedded", text), whole("embedded", reading.text)]
+
+
+def test_the_characters_of_some_tokens_are_those_of_all() -> None:
+    encoding = chunked("embedded").encode_all([mixture(5, 8000)])[0]
+    tokens = np.random.default_rng(0).integers(0, len(encoding), 50)
+    assert len(encoding.firsts) > 3
+    assert encoding.characters(tokens).tolist() == encoding.offsets[tokens].tolist()
+
+
+def test_a_part_without_tokens_has_no_characters() -> None:
+    places = [np.array([[0, 1]]), np.empty((0, 2), dtype=np.int64), np.array([[4, 5], [5, 6]])]
+    encoding = Encoding(np.array([7, 8, 9]), np.array([0, 1, 1]), places.__getitem__)
+    assert encoding.characters(np.array([2, 0, 1])).tolist() == [[5, 6], [0, 1], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +240,7 @@ def test_what_is_put_before_a_text_is_not_put_before_a_chunk(front: object, monk
     )
     front(tokenizer)  # type: ignore[operator]
     text = " the cat \n that sat  on the mat\n" * 60
-    ids = Chunked(tokenizer.to_str()).encode_all([text])[0][0]
+    ids = Chunked(tokenizer.to_str()).encode_all([text])[0].ids
     assert ids.tolist() == tokenizer.encode(text).ids
 
 
@@ -205,5 +270,5 @@ def test_merges_that_cross_words_are_never_cut(monkeypatch: pytest.MonkeyPatch) 
     tokenizer = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, merges))
     text = "ab ab ab\nab " * 100
     cut = Chunked(tokenizer.to_str())
-    assert cut.encode_all([text])[0][0].tolist() == tokenizer.encode(text).ids
+    assert cut.encode_all([text])[0].ids.tolist() == tokenizer.encode(text).ids
     assert all(text[start] == "\n" for start, _ in list(cut.chunks(text))[1:])

@@ -3,6 +3,8 @@
 import html.parser
 import math
 import re
+import stat
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from llm_label.cli.detect import detect
@@ -18,7 +21,7 @@ from llm_label.verify.detector import Detector
 from llm_label.verify.encoder import Encoder
 from llm_label.verify.heatmap import ADDED, LEVELS, UNSCORED, HeatMap, _painted, token_levels
 from llm_label.verify.heatpage import html as page_of
-from llm_label.verify.heatpage import terminal
+from llm_label.verify.heattext import coloured, plain
 from llm_label.verify.source import open_source
 from llm_label.verify.watermarks import encoded
 from llm_label.watermark.keyring import Key, Keyring, Spec
@@ -211,12 +214,54 @@ def test_the_page_of_a_text_without_words_says_so(key: Key) -> None:
     assert "no text that a key could be tried on" in page_of(judge.detect(""), judge.heatmaps(""), "empty")
 
 
-def test_the_terminal_form_keeps_the_text_and_brackets_segments(key: Key) -> None:
+# the terminal
+
+
+def test_colours_keep_the_text_and_bracket_segments(key: Key) -> None:
     text = f"{plain_text(60)} {marked_text(key, 60)} \x1b[2J"
     (one,) = judge_of(key).heatmaps(text)
-    told = terminal(one).plain
+    told = coloured(one).plain
     assert told.count("⟦") == told.count("⟧") == 2  # the legend's and the segment's
     assert text[:100] in told and "\x1b" not in told
+
+
+def test_without_colours_figures_stand_under_the_first_letter_of_their_token(key: Key) -> None:
+    text = f"{LABEL}\r\n\r\n{plain_text(60)}\n\n春 {marked_text(key, 60)} \x1b[2J"
+    (one,) = judge_of(key).heatmaps(text)
+    head, _, body = plain(one, 72).partition("\n\n")
+    assert "key k1 (gumbel): marked" in head and "k, the score of a token" in head and "⟦marked segment⟧" in head
+    lines = body.split("\n")
+    assert all(cell_len(line) <= 72 for line in head.split("\n") + lines) and "\x1b" not in body and "\r" not in body
+    assert lines[:2] == [LABEL, "x" * cell_len(LABEL)]
+    drawn = figures(lines)
+    expected = [(one.text[p.start : p.end].strip(), p.level) for p in one.pieces if p.level > 0]
+    assert drawn == expected and len(drawn) > 40
+    assert "".join(line for line in lines if not MARKS.fullmatch(line)).count("⟦") == 1
+
+
+MARKS = re.compile("[ .x1-6-]*")
+
+
+def figures(lines: list[str]) -> list[tuple[str, int]]:
+    """Read the words with a figure, and the figure, off lines of ASCII words and their marks."""
+    found = []
+    for words, marks in pairwise(lines):
+        if MARKS.fullmatch(marks) and not MARKS.fullmatch(words):
+            wide = "".join(c + " " * (cell_len(c) - 1) for c in words)  # a column for a column
+            places = [(n, int(mark)) for n, mark in enumerate(marks) if mark.isdigit()]
+            found += [(re.match(r"[^ ⟦⟧]*", wide[n:])[0], level) for n, level in places]  # type: ignore[index]
+    return found
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*WORDS, "\t", "a" * 90, "春" * 50]), min_size=1).map("".join), st.integers(20, 100))
+def test_lines_without_colours_lose_no_character_and_fit(key: Key, text: str, width: int) -> None:
+    for one in judge_of(key).heatmaps(text):
+        body = plain(one, width).partition("\n\n")[2]
+        lines = body.split("\n")
+        assert all(cell_len(line) <= width for line in lines)
+        shown = "".join(line for line in lines if not MARKS.fullmatch(line))
+        assert re.sub(r"[\s⟦⟧]", "", shown) == re.sub(r"\s", "", text)
 
 
 # the command
@@ -240,8 +285,62 @@ def test_the_command_writes_the_page_beside_its_verdict(ring: str, key: Key) -> 
     result = run("--keyring", ring, "a.txt", "--heatmap", "a.html", "--json")
     assert result.exit_code == 0 and result.stdout.startswith("{")
     assert "a.html" in result.stderr and "key k1" in Path("a.html").read_text()
+    assert stat.S_IMODE(Path("a.html").stat().st_mode) == 0o600
     shown = run("--keyring", ring, "a.txt", "--heatmap", "-")
-    assert "suspected" in shown.stdout and "⟦" in shown.stdout
+    assert "suspected" in shown.stdout and "⟦w" in shown.stdout and "Figures under the text" in shown.stdout
+
+
+def test_a_page_that_was_there_is_replaced_whole_and_keeps_its_mode(ring: str, key: Key) -> None:
+    Path("a.txt").write_text(marked_text(key, 80))
+    Path("a.html").write_text("old" * 100_000)
+    Path("a.html").chmod(0o640)
+    assert run("--keyring", ring, "a.txt", "--heatmap", "a.html").exit_code == 0
+    page = Path("a.html").read_text()
+    assert page.startswith("<!DOCTYPE") and page.endswith("</html>\n") and "old" not in page
+    assert stat.S_IMODE(Path("a.html").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("environ", [{"FORCE_COLOR": "1", "TERM": "xterm-256color"}, {"NO_COLOR": "1"}, {}])
+def test_figures_stand_where_colours_do_not(
+    ring: str, key: Key, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    Path("a.txt").write_text(marked_text(key, 80))
+    shown = run("--keyring", ring, "a.txt", "--heatmap", "-").stdout
+    assert ("\x1b[30;48;5;" in shown) == ("FORCE_COLOR" in environ) == ("Figures under" not in shown)
+
+
+def test_of_several_keys_the_one_drawn_is_named_and_may_be_chosen(key: Key) -> None:
+    other = key_for(Path(key.spec.tokenizer_path or ""), "other")
+    Path("two.json").write_text(Keyring((other, key)).dumps())
+    Path("two.json").chmod(0o600)
+    Path("a.txt").write_text(marked_text(key, 80))
+    Path("b.txt").write_text(plain_text(100))
+    marked = run("--keyring", "two.json", "a.txt", "--heatmap", "a.html")
+    assert "shows key k1, which found a mark (of 2 keys; --heatmap-key ID shows another)" in marked.stderr
+    assert "Keys that were tried: other, k1." in Path("a.html").read_text()
+    assert "is the loudest; none found a mark (of 2" in run("--keyring", "two.json", "b.txt", "--heatmap", "-").stderr
+    chosen = run("--keyring", "two.json", "a.txt", "--heatmap", "-", "--heatmap-key", "other")
+    assert "key other (gumbel): not shown" in chosen.stdout and "key k1 (gumbel)" not in chosen.stdout
+    assert chosen.stderr == ""
+    both = run("--keyring", "two.json", "a.txt", "--heatmap", "-", "--heatmap-key", "k1", "--heatmap-key", "other")
+    assert both.stdout.count("Figures under the text") == 2
+
+
+def test_the_payload_that_is_drawn_is_the_one_that_is_named(tmp_path: Path) -> None:
+    """Not the loudest of the text for all of its maps."""
+    key = key_for(toy_tokenizer(tmp_path), payload_bits=4).naming(9, "Köln")
+    text = " ".join(marked_text(key.carrying(payload), 200, payload) for payload in (3, 9))
+    maps = judge_of(key).heatmaps(text)
+    assert [one.title.split(": ")[1].partition(" tokens")[0].rpartition(",")[0] for one in maps] == [
+        "marked, payload 3",
+        "marked, payload 9 (Köln)",
+    ]
+    (plain_one,) = judge_of(key).heatmaps(plain_text(200))
+    assert "not shown, drawn as payload 0," in plain_one.title
 
 
 @pytest.mark.parametrize(
@@ -250,15 +349,31 @@ def test_the_command_writes_the_page_beside_its_verdict(ring: str, key: Key) -> 
         (("a.txt", "b.txt", "--heatmap", "x.html"), "one FILE"),
         (("a.txt", "--heatmap", "-", "--json"), "standard output"),
         (("a.txt", "--heatmap", "./a.txt"), "overwrite"),
-        (("a.txt", "--heatmap", "none/x.html"), "cannot be written"),
+        (("a.txt", "--heatmap", "link.txt"), "overwrite"),
+        (("a.txt", "--heatmap", "none/x.html"), "--heatmap none/x.html cannot be written: No such file or directory"),
+        (("a.txt", "--heatmap", "."), "--heatmap . cannot be written: Is a directory"),
+        (("a.txt", "--heatmap", "a\0b"), "cannot be written"),
+        (("a.txt", "--heatmap-key", "k1"), "give --heatmap OUT too"),
+        (("a.txt", "--heatmap", "x.html", "--heatmap-key", "k9"), "key 'k9' is not in the keyring; known: k1"),
+        (("none.txt", "--heatmap", "x.html"), "none.txt: cannot be read"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(ring: str, arguments: tuple[str, ...], told: str) -> None:
     Path("a.txt").write_text("some words")
     Path("b.txt").write_text("some words")
+    Path("link.txt").symlink_to("a.txt")
     result = run("--keyring", ring, *arguments)
     assert result.exit_code == 2 and told in result.stderr and len(result.stderr.splitlines()) == 1
-    assert Path("a.txt").read_text() == "some words"
+    assert result.stdout == ""  # before the work
+    assert Path("a.txt").read_text() == "some words" and not Path("x.html").exists()
+
+
+def test_a_text_too_long_to_draw_is_refused_before_it_is_judged(ring: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_label.verify.detector.gather", lambda *_, **__: pytest.fail("it was judged"))
+    Path("a.txt").write_text("some words " * 200_000)
+    result = run("--keyring", ring, "a.txt", "--heatmap", "x.html")
+    assert result.exit_code == 2 and "a.txt: --heatmap draws texts of up to 2000000 characters" in result.stderr
+    assert not Path("x.html").exists()
 
 
 def test_a_heat_map_without_keys_is_refused() -> None:

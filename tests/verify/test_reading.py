@@ -62,3 +62,17 @@ def test_kept_characters_come_from_where_they_stood(text: str, rounds: list[list
         if letter in "abcdef":
             assert text[start:end] == letter
     assert (np.diff(places[:, 0]) >= 0).all() and (places >= 0).all() and (places <= len(text)).all()
+
+
+@given(st.text("abcdef", max_size=30), st.lists(_CUTS, max_size=3))
+def test_what_the_last_round_left_alone_stands_there_still(text: str, rounds: list[list[tuple[int, int, str]]]) -> None:
+    readings = [Reading(text)]
+    for cuts in rounds:
+        readings.append(readings[-1].edited(spelled(readings[-1].text, cuts)))
+    reading = readings[-1]
+    before = next((other for other in reversed(readings) if other is not reading and reading.rounds), reading)
+    stretches = list(reading.stretches())
+    for now, then, length in stretches:
+        assert reading.text[now : now + length] == before.text[then : then + length]
+    written = sum(len(edit.text) for edit in reading.rounds[-1]) if reading.rounds else 0
+    assert sum(length for *_, length in stretches) + written == len(reading.text)

@@ -219,9 +219,12 @@ def test_the_payload_of_a_passage_is_read_and_named(toy: Path, scheme: str) -> N
     assert (test.decision, test.payload, test.payload_name, test.tests) == ("marked", 77, "Singapore, blue", 256)
     assert all(segment.payload == 77 for segment in test.segments)
     assert near(test.segments[0], text.index(mark), test.segments[0].end, room=40 * WORD)
-    assert "payload 77 (Singapore, blue)" in shown(detector(key), text)
+    table = shown(detector(key), text)
+    assert table.count("payload 77 (Singapore, blue)") == 1 + len(test.segments)
     told = test.to_dict()
-    assert (told["payload"], told["payload_name"], told["segments"][0]["payload"]) == (77, "Singapore, blue", 77)
+    for found in (told, *told["segments"]):
+        assert (found["payload"], found["payload_name"]) == (77, "Singapore, blue")
+    assert line(detector(key).detect(text)).endswith(":payload 77 (Singapore, blue)")
 
 
 def test_two_payloads_of_one_key_in_one_document(toy: Path) -> None:

@@ -20,12 +20,16 @@ def structured(body: Mapping[str, Any]) -> bool:
     """Say whether a request of the chat or completions API asks for JSON, a schema, a grammar or a regex."""
     asked = body.get("response_format")
     kind = asked.get("type") if isinstance(asked, dict) else None
-    return kind in ("json_object", "json_schema", "grammar", "regex") or any(body.get(key) for key in STRUCTURED)
+    if kind in ("json_object", "json_schema", "grammar", "regex"):
+        return True
+    return not STRUCTURED.isdisjoint(body) and any(body.get(key) for key in STRUCTURED)
 
 
 def json_only(body: Mapping[str, Any]) -> bool:
     """Say whether a structured answer has to be JSON, so that one that is none shows that nobody enforced it."""
     asked, given = body.get("response_format"), body.get("structured_outputs")
+    if asked is None and STRUCTURED.isdisjoint(body):
+        return False
     kinds = [asked.get("type") in ("json_object", "json_schema")] if isinstance(asked, dict) else []
     kinds += [not given.keys().isdisjoint(("json", "json_object"))] if isinstance(given, dict) and given else []
     kinds += [key in JSON for key in STRUCTURED - {"structured_outputs"} if body.get(key)]

@@ -14,7 +14,7 @@ from llm_label.labels.history import clean_text
 from llm_label.policy import RequestView
 from llm_label.proxy.jsonspan import Editor
 from llm_label.proxy.surfaces import asked
-from llm_label.proxy.surfaces.choice import Choice, Delta, answered, texts
+from llm_label.proxy.surfaces.choice import Choice, Delta, Piece, answered, texts
 from llm_label.proxy.surfaces.choices import Choices
 from llm_label.proxy.surfaces.reading import error_body, malformed
 
@@ -70,11 +70,19 @@ class Answer(Choices):
             raise malformed("a choice without a message")
         _label_message(editor, at, choice["message"], state)
 
-    def _label_chunk(self, editor: Editor, at: int, choice: Mapping[str, Any], state: Choice) -> Delta:
+    def _texts(self, at: int, choice: Mapping[str, Any]) -> list[Piece]:
         delta = _delta(choice)
+        if choice.get("message"):
+            answered(choice["message"].get("content"), ())
+        return answered(delta.get("content"), ("choices", at, "delta", "content"))
+
+    def _label_chunk(
+        self, editor: Editor, at: int, choice: Mapping[str, Any], pieces: list[Piece], state: Choice
+    ) -> Delta:
         there = isinstance(choice.get("delta"), dict)
+        delta = choice["delta"] if there else {}
         edit = Delta(("choices", at, "delta"), delta, choice.get("logprobs") is not None, there=there)
-        for where, text in answered(delta.get("content"), ("choices", at, "delta", "content")):
+        for where, text in pieces:
             edit.replace(where, text, state.feed(text))
         state.note(delta)
         if choice.get("message"):
@@ -90,12 +98,6 @@ class Answer(Choices):
         state.note(message)
         if not state.text:
             state.shown = repeated.applied
-
-    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
-        delta = _delta(choice)
-        if choice.get("message"):
-            answered(choice["message"].get("content"), ())
-        return [text for _, text in answered(delta.get("content"), ())]
 
     def _alone(self, choice: Mapping[str, Any]) -> Any:
         delta = choice.get("delta")

@@ -12,8 +12,9 @@ from llm_label.proxy.notice import Outcome
 from llm_label.proxy.surfaces.citations import label_spans, moved
 from llm_label.proxy.surfaces.reading import malformed
 
-__all__ = ["Choice", "Delta", "answered", "calls", "outcome", "reason", "texts"]
+__all__ = ["Choice", "Delta", "Piece", "answered", "calls", "outcome", "reason", "texts"]
 
+Piece = tuple[Path, str]  # where a text stands in its frame, and the text
 TEXT_PARTS = (None, "text", "output_text")  # types of content parts that people read; reasoning is another
 
 
@@ -170,7 +171,7 @@ def _skipped(plan: Plan, choices: Collection[Choice], failed: bool) -> Skipped |
     return reasons[0] if reasons else Skipped.EMPTY
 
 
-def answered(content: Any, path: Path) -> list[tuple[Path, str]]:
+def answered(content: Any, path: Path) -> list[Piece]:
     """List the texts of an answer. Raises UpstreamError where text may hide in a shape we cannot label."""
     if content is not None and not isinstance(content, str | list):
         raise malformed(f"content of type {type(content).__name__} where text was expected")
@@ -181,11 +182,11 @@ def answered(content: Any, path: Path) -> list[tuple[Path, str]]:
     return texts(content, path)
 
 
-def texts(content: Any, path: Path) -> list[tuple[Path, str]]:
+def texts(content: Any, path: Path) -> list[Piece]:
     """List the texts of a content value: a string, null, or a list of parts."""
     if isinstance(content, str):
         return [(path, content)]
-    found: list[tuple[Path, str]] = []
+    found: list[Piece] = []
     for k, part in enumerate(content if isinstance(content, list) else ()):
         if isinstance(part, str):
             found.append(((*path, k), part))

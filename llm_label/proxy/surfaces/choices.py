@@ -17,7 +17,7 @@ from llm_label.policy import Plan
 from llm_label.proxy.jsonspan import Editor, dumps
 from llm_label.proxy.notice import Notice, Outcome
 from llm_label.proxy.sse import Event, frame
-from llm_label.proxy.surfaces.choice import Choice, Delta, calls, outcome, reason
+from llm_label.proxy.surfaces.choice import Choice, Delta, Piece, calls, outcome, reason
 from llm_label.proxy.surfaces.pattern import LESSONS, Pattern
 from llm_label.proxy.surfaces.reading import FIELD, error_body, malformed, read
 
@@ -50,18 +50,24 @@ class Choices(ABC):
     _last: bool = False  # the closing `llm_label` object was sent
     _pattern: Pattern | None = None  # of the last simple frame
     _lessons: int = LESSONS  # how often it may still be learnt
+    _spare: Choice | None = None  # for the first choice: made while the upstream thinks
+
+    def __post_init__(self) -> None:
+        self._spare = self._new_choice()
 
     @abstractmethod
     def _label_whole(self, editor: Editor, at: int, choice: Mapping[str, Any], state: Choice) -> None:
         """Label the text of one choice of a whole answer."""
 
     @abstractmethod
-    def _label_chunk(self, editor: Editor, at: int, choice: Mapping[str, Any], state: Choice) -> Delta:
-        """Feed the text of one choice of a chunk; return its edits, to which the end may be added."""
+    def _texts(self, at: int, choice: Mapping[str, Any]) -> list[Piece]:
+        """Return the pieces of text that a chunk's choice brings. Raises UpstreamError where they may hide."""
 
     @abstractmethod
-    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
-        """Return the pieces of text that a chunk's choice brings. Raises UpstreamError where they may hide."""
+    def _label_chunk(
+        self, editor: Editor, at: int, choice: Mapping[str, Any], pieces: list[Piece], state: Choice
+    ) -> Delta:
+        """Feed the text of one choice of a chunk; return its edits, to which the end may be added."""
 
     @abstractmethod
     def _alone(self, choice: Mapping[str, Any]) -> Any:
@@ -136,7 +142,7 @@ class Choices(ABC):
 
     def _choice(self, index: int) -> Choice:
         if index not in self._choices:
-            self._choices[index] = self._new_choice()
+            self._choices[index], self._spare = self._spare or self._new_choice(), None
         return self._choices[index]
 
     def _new_choice(self) -> Choice:
@@ -151,7 +157,7 @@ class Choices(ABC):
     def _chunk(self, event: Event) -> bytes:
         data = event.data or b""
         body = read(data)
-        if (simple := self._simple(body)) and not self._first and self._template.get("id"):
+        if not self._first and self._template.get("id") and (simple := self._simple(body)):
             return self._simple_chunk(event, *simple)
         editor = Editor(data)
         choices = body.get("choices")
@@ -159,11 +165,11 @@ class Choices(ABC):
             choices = []  # some gateways send chunks of their own
         if not isinstance(choices, list):
             raise malformed("a chunk whose choices are not a list")
-        for at, choice in enumerate(choices):  # before anything is done: of a frame that is refused nothing counts
-            self._check(at, choice)
+        # Before anything is done: of a frame that is refused nothing counts.
+        pieces = [self._read(at, choice) for at, choice in enumerate(choices)]
         self._note_upstream(body)
         finished, broken = self._finished, bool(body.get("error"))
-        before = b"".join(self._chunk_choice(editor, at, c, body, broken) for at, c in enumerate(choices))
+        before = b"".join(self._chunk_choice(editor, at, body, pieces[at], broken) for at in range(len(choices)))
         if broken:
             self.failed = True
             before += self._flush()
@@ -208,22 +214,24 @@ class Choices(ABC):
         elif theirs:
             editor.set((FIELD,), None)
 
-    def _check(self, at: int, choice: Any) -> None:
-        """Raise UpstreamError for a choice of a chunk that cannot be labelled."""
+    def _read(self, at: int, choice: Any) -> list[Piece]:
+        """Return the texts of a choice of a chunk. Raises UpstreamError for one that cannot be labelled."""
         if not isinstance(choice, dict):
             raise malformed("a choice that is not an object")
-        texts = self._texts(choice)
+        pieces = self._texts(at, choice)
         if (state := self._choices.get(_index(choice, at))) and state.closed:
-            for text in texts:
+            for _, text in pieces:
                 state.check(text)
+        return pieces
 
     def _chunk_choice(
-        self, editor: Editor, at: int, choice: Mapping[str, Any], body: Mapping[str, Any], broken: bool
+        self, editor: Editor, at: int, body: Mapping[str, Any], pieces: list[Piece], broken: bool
     ) -> bytes:
         """Edit one choice of a chunk; return the frames of our own that must stand before it."""
+        choice = body["choices"][at]
         index = _index(choice, at)
         state = self._choice(index)
-        edit = self._label_chunk(editor, at, choice, state)
+        edit = self._label_chunk(editor, at, choice, pieces, state)
         finish = reason(choice)
         if finish or broken or (state.text and calls(edit.delta)):
             edit.append(state.close())

@@ -13,7 +13,7 @@ from llm_label.errors import ClientError
 from llm_label.policy import RequestView
 from llm_label.proxy.jsonspan import Editor
 from llm_label.proxy.surfaces import asked
-from llm_label.proxy.surfaces.choice import Choice, Delta
+from llm_label.proxy.surfaces.choice import Choice, Delta, Piece
 from llm_label.proxy.surfaces.choices import Choices
 from llm_label.proxy.surfaces.reading import error_body, malformed
 
@@ -74,16 +74,17 @@ class Answer(Choices):
         if new != text:
             editor.set(("choices", at, "text"), new, text)
 
-    def _label_chunk(self, editor: Editor, at: int, choice: Mapping[str, Any], state: Choice) -> Delta:
-        edit = Delta(("choices", at), choice, choice.get("logprobs") is not None, key="text")
-        if text := _text(choice):
-            edit.replace(("choices", at, "text"), text, state.feed(text))
-        elif choice.get("text") is not None:
-            edit.replace(("choices", at, "text"), "", "")
-        return edit
+    def _texts(self, at: int, choice: Mapping[str, Any]) -> list[Piece]:
+        text = _text(choice)
+        return [] if choice.get("text") is None else [(("choices", at, "text"), text)]
 
-    def _texts(self, choice: Mapping[str, Any]) -> list[str]:
-        return [_text(choice)]
+    def _label_chunk(
+        self, editor: Editor, at: int, choice: Mapping[str, Any], pieces: list[Piece], state: Choice
+    ) -> Delta:
+        edit = Delta(("choices", at), choice, choice.get("logprobs") is not None, key="text")
+        for where, text in pieces:
+            edit.replace(where, text, state.feed(text) if text else "")
+        return edit
 
     def _alone(self, choice: Mapping[str, Any]) -> Any:
         return choice.get("text")

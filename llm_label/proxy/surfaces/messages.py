@@ -86,6 +86,7 @@ class Answer:
     n: int = 1
     body_field: bool = True
     failed: bool = False  # the upstream sent an error object
+    ended: bool = False  # `message_stop` has passed
     _turns: list[Choice] = field(default_factory=list)  # one, unless a stream begins its message anew
     _upstream_id: Any = None
     _held: list[tuple[Event, Body]] = field(default_factory=list)  # the stop of a text block, and blank blocks behind
@@ -93,7 +94,6 @@ class Answer:
     _open: int | None = None  # index of the text block that has begun
     _next: int = 0  # index of the next block
     _last: bool = False  # the closing `llm_label` object was sent
-    _stopped: bool = False  # `message_stop` has passed
     _pattern: Pattern | None = None  # of the last event that brought text
     _lessons: int = LESSONS  # how often it may still be learnt
 
@@ -106,7 +106,7 @@ class Answer:
         if not isinstance(blocks, list) and not (self.failed and blocks is None):
             raise malformed("an answer without a list of content blocks")
         self._upstream_id = body.get("id")
-        if not self.failed:
+        if blocks or not self.failed:  # clients look at the status, and show what a 200 holds
             self._label_blocks(editor, blocks or [], body)
         if (self.body_field or FIELD in body) and not self.notice.yields(body):
             editor.set((FIELD,), self.notice.happened(self.outcome()) if self.body_field else None)
@@ -136,7 +136,7 @@ class Answer:
 
     def finish(self) -> bytes:
         """Return what must follow when the upstream's bytes end; raises UpstreamError when they end too early."""
-        if self._stopped or self.failed or (self._turns and self._turns[-1].finish_reason):
+        if self.ended or self.failed or (self._turns and self._turns[-1].finish_reason):
             return self.flush()
         raise UpstreamError("the upstream's answer ended without a stop_reason", code="upstream_truncated")
 
@@ -153,7 +153,10 @@ class Answer:
 
     def outcome(self) -> Outcome:
         """Say what really happened so far."""
-        return outcome(self.plan, self._turns, failed=self.failed, upstream_id=self._upstream_id)
+        return self._of(self._turns)
+
+    def _of(self, turns: list[Choice]) -> Outcome:
+        return outcome(self.plan, turns, failed=self.failed, upstream_id=self._upstream_id)
 
     @property
     def _turn(self) -> Choice:
@@ -163,7 +166,7 @@ class Answer:
 
     def _begin(self, blocks: int = 0) -> None:
         self._turns.append(Choice(self.plan.labeler()))
-        self._next, self._last, self._stopped, self._pattern = blocks, False, False, None
+        self._next, self._last, self.ended, self._pattern = blocks, False, False, None
 
     # Whole answers.
 
@@ -217,9 +220,9 @@ class Answer:
             return self._pass(event, body)
         self.failed = self.failed or kind == "error"
         before = self._end(alone=True)
-        said = None if self._last and kind != "error" else self.notice.happened(self.outcome())
+        said = None if self._last and kind != "error" else self.notice.happened(self._of(self._turns[-1:]))
         self._say(editor, (FIELD,), body, said)
-        self._last, self._stopped = True, self._stopped or kind == "message_stop"
+        self._last, self.ended = True, self.ended or kind == "message_stop"
         return before + _edited(event, editor)
 
     def _say(self, editor: Editor, path: tuple[str, ...], there: Body, said: dict[str, Any] | None) -> None:

@@ -16,6 +16,7 @@ class Answering(Protocol):
 
     body_field: bool
     failed: bool  # the upstream sent an error object
+    ended: bool  # the upstream has said its last word
 
     def whole(self, raw: bytes) -> bytes:
         """Return the JSON answer with its marks."""

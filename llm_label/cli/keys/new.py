@@ -1,17 +1,17 @@
-"""`llm-label keys`: make and list watermark keys. Secrets are shown only on request."""
+"""`llm-label keys new`: draw a watermark key, or take one over from another maker."""
 
 import datetime
-import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from llm_label.cli.client import client
-from llm_label.errors import InputError, KeyringError, SettingsError
-from llm_label.keyfile import keyring_path, read_keyring, tokenizer_spec, write_keyring
-from llm_label.settings import load, read_private
+from llm_label.cli.keys.ring import named, option, write
+from llm_label.cli.keys.tokenizer import tokenizer_for
+from llm_label.errors import InputError, KeyringError
+from llm_label.keyfile import read_keyring, tokenizer_spec
+from llm_label.settings import read_private
 from llm_label.verify.detector import ALPHA
 from llm_label.watermark import siphash
 from llm_label.watermark.generation_config import read_synthid
@@ -23,19 +23,7 @@ from llm_label.watermark.schemes import parameters as parameters_of
 from llm_label.watermark.schemes.select import Select
 from llm_label.watermark.spec import MOST_PAYLOAD_BITS
 
-__all__ = ["keys", "tokenizer_file"]
-
-_keyring = click.option("--keyring", type=click.Path(path_type=Path), help="Keyring file; default: the user's own.")
-_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-
-
-@click.group(epilog="Example: llm-label keys new 2026-11 --tokenizer /models/qwen3/tokenizer.json")
-def keys() -> None:
-    """Make and list watermark keys, and make API keys for clients of the proxy.
-
-    The ring of watermark keys is all that detection needs years later.
-    """
-
+__all__ = ["new"]
 
 _EXAMPLES = """\b
 Examples:
@@ -46,7 +34,7 @@ Examples:
 _SETTABLE = "; ".join(f"{name}: {', '.join(parameters_of(name))}" for name in SCHEMES if parameters_of(name))
 
 
-@keys.command("new", epilog=_EXAMPLES)
+@click.command("new", short_help="Add a key to the ring.", epilog=_EXAMPLES)
 @click.argument("id")
 @click.option(
     "--tokenizer",
@@ -77,7 +65,7 @@ _SETTABLE = "; ".join(f"{name}: {', '.join(parameters_of(name))}" for name in SC
     type=click.Path(path_type=Path),
     help="File with transformers' SynthID watermarking_config, JSON; needs --set sampling_table=cpu or cuda.",
 )
-@_keyring
+@option
 def new(
     id: str,
     tokenizer: str | None,
@@ -91,11 +79,11 @@ def new(
     keyring: Path | None,
 ) -> None:
     """Add a key to the ring (made if there is none) and print its fingerprint."""
-    path = keyring_path(load(None), keyring)
+    path = named(keyring)
     ring = read_keyring(path) if path.exists() else Keyring()
     if id in ring.ids:
         raise KeyringError(f"key {id!r} is in {path} already; choose another id")
-    file = _tokenizer_for("synthid" if import_synthid else scheme, tokenizer)
+    file = tokenizer_for("synthid" if import_synthid else scheme, tokenizer)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if import_synthid and import_vllm:
         raise InputError("--import-synthid and --import-vllm were both given; a key comes from one of them")
@@ -107,7 +95,7 @@ def new(
         more = {"parameters": _parameters(given), "payload_bits": payload_bits}
         spec = tokenizer_spec(file, scheme=scheme, variety=variety, prf=prf, **more)
         key = _vllm(id, import_vllm, spec, today) if import_vllm else Key.new(id, secrets.token_bytes(32), spec, today)
-    _write(path, ring.with_key(key))
+    write(path, ring.with_key(key))
     click.echo(f"{key.id}  {key.fingerprint}  added to {path}")
     _note(key)
 
@@ -129,92 +117,6 @@ def _note(key: Key) -> None:
             f"1/{rules.candidates + 1}, however long it is: proof takes many answers of one author",
             err=True,
         )
-
-
-def _tokenizer_for(scheme: str, given: str | None) -> Path | None:
-    """Return the tokenizer.json that a key of the scheme is for; None where the scheme has its own units."""
-    units = getattr(SCHEMES[scheme], "units", None)
-    if units and given:
-        raise InputError(f"scheme {scheme!r} counts {units} and no tokens; leave out --tokenizer")
-    if not (units or given):
-        raise InputError(f"scheme {scheme!r} needs --tokenizer: the tokenizer.json of the model, its folder, or local:")
-    return tokenizer_file(given) if given else None
-
-
-@keys.command("payload", epilog='Example: llm-label keys payload 2026-12 17 "support chat, Frankfurt"')
-@click.argument("id")
-@click.argument("payload", type=int)
-@click.argument("name")
-@_keyring
-def name_payload(id: str, payload: int, name: str, keyring: Path | None) -> None:
-    """Name the provider or deployment that writes a payload; detection then names it too."""
-    path = keyring_path(load(None), keyring)
-    ring = _read(keyring)
-    _write(path, ring.replacing(ring.get(id).naming(payload, name)))
-    click.echo(f"{id}  payload {payload} is {name}")
-
-
-@keys.command("list", epilog="Example: llm-label keys list")
-@_keyring
-@_json
-def list_keys(keyring: Path | None, as_json: bool) -> None:
-    """List the ring's keys: ids, fingerprints and specs."""
-    ring = _read(keyring)
-    if as_json:
-        click.echo(json.dumps([_public(key) for key in ring.keys], indent=2))
-        return
-    for key in ring.keys:
-        spec = key.spec
-        scheme = " ".join([f"{spec.scheme} {spec.version}", *(f"{name}={value}" for name, value in spec.parameters)])
-        prf = "" if spec.prf == SCHEMES[spec.scheme].prf else f"  {spec.prf}"
-        click.echo(f"{key.id}  {key.fingerprint}  {scheme}{prf}  {spec.tokenizer_path or '-'}")
-        if spec.payload_bits:
-            click.echo(f"  payloads 0 to {2**spec.payload_bits - 1}")
-        for payload, name in key.payloads:
-            click.echo(f"  payload {payload}: {name}")
-
-
-@keys.command("show", epilog="Example: llm-label keys show 2026-11")
-@click.argument("id")
-@click.option("--reveal", is_flag=True, help="Print the secret too.")
-@click.option("--for-auditor", is_flag=True, help="Print a ring with the scheme key alone, without the root.")
-@click.option("--with-names", is_flag=True, help="Tell the auditor the names of payloads too.")
-@_keyring
-def show(id: str, reveal: bool, for_auditor: bool, with_names: bool, keyring: Path | None) -> None:
-    """Show one key as JSON, without its secret unless asked."""
-    key = _read(keyring).get(id)
-    if for_auditor:
-        click.echo(Keyring((key.for_auditor(names=with_names),)).dumps())
-        return
-    click.echo(json.dumps(_public(key) | ({"secret": key.reveal()} if reveal else {}), indent=2))
-
-
-keys.add_command(client)
-
-
-def _read(keyring: Path | None) -> Keyring:
-    path = keyring_path(load(None), keyring)
-    if not path.exists():
-        raise InputError(f"there is no keyring at {path}; make one with: llm-label keys new ID --tokenizer PATH")
-    return read_keyring(path)
-
-
-def _public(key: Key) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "fingerprint": key.fingerprint,
-        "origin": key.origin,
-        "created": key.created,
-        "spec": key.spec.to_dict() | {"distorts": key.spec.rules.distorts},
-        **({"payloads": {str(payload): name for payload, name in key.payloads}} if key.payloads else {}),
-    }
-
-
-def _write(path: Path, ring: Keyring) -> None:
-    try:
-        write_keyring(path, ring)
-    except OSError as error:
-        raise KeyringError(f"keyring {path} cannot be written: {error.strerror or error}") from error
 
 
 def _cost(key: Key) -> str:
@@ -246,24 +148,6 @@ def _value(text: str) -> Parameter:
         except ValueError:
             continue
     return text
-
-
-def tokenizer_file(given: str) -> Path:
-    """Return the tokenizer.json that a path, a folder or `local:` means."""
-    if given.startswith("local:"):
-        from llm_label.proxy.upstream import connect
-        from llm_label.settings import UpstreamSettings
-
-        try:
-            found = connect(UpstreamSettings(url=given)).tokenizer
-        except SettingsError as error:  # it speaks of an upstream, where the user named a tokenizer
-            said = str(error).removeprefix("upstream ").partition("; known:")[0]
-            raise InputError(f"--tokenizer {said}") from error
-        if found is None:
-            raise InputError(f"{given} has no tokenizer.json")
-        return found
-    path = Path(given)
-    return path / "tokenizer.json" if path.is_dir() else path
 
 
 def _synthid(id: str, config: Path, given: Mapping[str, Parameter], tokenizer: Path | None, today: str) -> Key:

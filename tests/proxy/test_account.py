@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llm_label.audit.entry import Entry, disposition
-from llm_label.proxy.job import retold
+from llm_label.proxy.account import retold
 
 DONE = Entry(
     "a" * 32, 1.0, "responses", "u", "m", False, "Acme", "p", "start", None,

@@ -1,0 +1,48 @@
+"""A file that a command writes at its end: opened before the work, so that no work is in vain."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from llm_label.errors import InputError
+
+__all__ = ["opened", "replaced"]
+
+
+@contextmanager
+def opened(out: str | Path, option: str, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open a file to write to, and leave it as it was if the work fails.
+
+    A new one gets the mode (less the umask), one that was there keeps its own. Raises InputError that names the option.
+    """
+    new = not os.path.lexists(out)
+    try:
+        handle = os.open(out, os.O_WRONLY | os.O_CREAT, mode)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{option} {click.format_filename(out)} cannot be written: {why}") from error
+    with os.fdopen(handle, "wb") as file:
+        try:
+            yield file
+        except BaseException:
+            if new:
+                os.unlink(out)
+            raise
+
+
+def replaced(file: BinaryIO, content: bytes, option: str) -> None:
+    """Write the content in place of what an opened file held. Raises InputError."""
+    try:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe has no length
+            file.truncate()
+        file.write(content)
+        file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"{option}: writing failed: {error.strerror or error}") from error
