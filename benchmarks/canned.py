@@ -1,6 +1,7 @@
 """An upstream that costs next to nothing: canned streams of all four APIs, paced, from a process of its own.
 
-`python benchmarks/canned.py PORT PACE` serves it. `GET /open` counts streams and connections.
+`python benchmarks/canned.py PORT PACE [THINK]` serves it: seconds between events, and before the first byte of an
+answer. `GET /open` counts streams and connections.
 """
 
 import asyncio
@@ -22,10 +23,11 @@ PROMPT = "Tell me about the fox."
 
 
 def ask(surface: str) -> bytes:
-    """Return a request for a stream, as bytes of HTTP."""
+    """Return a request for a stream, as bytes of HTTP; its JSON is compact, as the SDKs write it."""
     turn = {"messages": [{"role": "user", "content": PROMPT}]}
     said = {"chat": turn, "completions": {"prompt": PROMPT}, "responses": {"input": PROMPT}, "messages": turn}[surface]
-    body = json.dumps({"model": "m", "stream": True, "max_tokens": 200, **said}).encode()
+    asked = {"model": "m", "stream": True, "max_tokens": 200, **said}
+    body = json.dumps(asked, separators=(",", ":")).encode()
     head = (
         f"POST {PATHS[surface]} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer sk-bench-0123456789\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -92,7 +94,7 @@ def _messages() -> list[bytes]:
 class Canned(asyncio.Protocol):
     """One connection of the upstream."""
 
-    pace = 0.0
+    pace = think = 0.0  # seconds
     streams = {path.encode(): [b"%x\r\n%b\r\n" % (len(f), f) for f in events(name)] for name, path in PATHS.items()}
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     connections: set["Canned"] = set()
@@ -120,8 +122,14 @@ class Canned(asyncio.Protocol):
             body = json.dumps({"streams": running, "connections": len(self.connections) - 1}).encode()
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             return
+        if self.think:
+            self.timer = asyncio.get_running_loop().call_later(self.think, self._begin, self.streams[path])
+        else:
+            self._begin(self.streams[path])
+
+    def _begin(self, stream: list[bytes]) -> None:
         self.transport.write(self.head)
-        self._next(self.streams[path], 0, asyncio.get_running_loop().time())
+        self._next(stream, 0, asyncio.get_running_loop().time())
 
     def _next(self, stream: list[bytes], at: int, start: float) -> None:
         if at == len(stream):
@@ -133,11 +141,11 @@ class Canned(asyncio.Protocol):
         self.timer = loop.call_at(start + (at + 1) * self.pace, self._next, stream, at + 1, start)
 
 
-async def serve(port: int, pace: float) -> None:
-    Canned.pace = pace
+async def serve(port: int, pace: float, think: float = 0.0) -> None:
+    Canned.pace, Canned.think = pace, think
     server = await asyncio.get_running_loop().create_server(Canned, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -4,7 +4,8 @@
 
 A bare passthrough and llm-label with all marks (start and end label, record in headers and body, audit log on disk)
 stand on one core and are asked in turns; the mock upstream and the clients share the second core. First bytes: one
-stream after the other, then sixteen connections that begin their streams at times of their own, 10 ms a chunk.
+stream after the other, from an upstream that thinks for 5 ms (a model's prompt takes longer) and from one that answers
+at once; then sixteen connections that begin their streams at times of their own, 10 ms a chunk.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from proxy import cpu, free_port, running
 
 HERE = Path(__file__).resolve().parent
 PACE = 0.010  # seconds between the chunks of a stream
+THINK = 0.005  # seconds before the first byte of one
 AT_ONCE = 16
 EACH = 5  # streams of each connection in a round
 WARM = 5  # streams that are not counted
@@ -78,18 +80,23 @@ async def together(port: int, surface: str, each: int) -> list[float]:
 
 def measure(streams: int, rounds: int) -> list[dict[str, Any]]:
     python, ports = sys.executable, {"bare": free_port(), "llm-label": free_port()}
-    fast, paced, here = free_port(), free_port(), str(HERE / "canned.py")
+    here = str(HERE / "canned.py")
     other = 1 % (os.cpu_count() or 1)
     os.sched_setaffinity(0, {other})
-    rows = []
+    rows: list[dict[str, Any]] = [{"surface": surface} for surface in PATHS]
     with tempfile.TemporaryDirectory() as scratch:
-        audit = Path(scratch)
-        with running(other, fast, python, here, str(fast), "0.0005"), _proxies(ports, fast, audit / "a.sqlite3"):
-            for surface in PATHS:
-                rows.append({"surface": surface, "alone_ms": asyncio.run(alone(ports, surface, streams))})
+        for name, think in (("alone_ms", THINK), ("at_once_ms", 0.0)):
+            upstream = free_port()
+            with (
+                running(other, upstream, python, here, str(upstream), "0.0005", str(think)),
+                _proxies(ports, upstream, Path(scratch, f"{name}.sqlite3")),
+            ):
+                for row in rows:
+                    row[name] = asyncio.run(alone(ports, row["surface"], streams))
+        upstream = free_port()
         with (
-            running(other, paced, python, here, str(paced), str(PACE)),
-            _proxies(ports, paced, audit / "b.sqlite3") as pids,
+            running(other, upstream, python, here, str(upstream), str(PACE), str(THINK)),
+            _proxies(ports, upstream, Path(scratch, "paced.sqlite3")) as pids,
         ):
             for row in rows:
                 row |= _in_turns(ports, pids, row["surface"], rounds)
@@ -142,12 +149,12 @@ def main() -> None:
     if given.json:
         print(json.dumps(rows, indent=2))
         return
-    print("| API | first byte, ms: bare, ours (+) | the same, 16 at once | CPU µs/chunk: bare, ours (×) |")
-    print("| --- | --- | --- | --- |")
+    print("| API | first byte, ms: bare, ours (+) | upstream at once | 16 streams | CPU µs/chunk: bare, ours (×) |")
+    print("| --- | --- | --- | --- | --- |")
     for row in rows:
-        shown = [_pair(row[key]) for key in ("alone_ms", "together_ms")]
+        shown = [_pair(row[key]) for key in ("alone_ms", "at_once_ms", "together_ms")]
         bare, ours = row["us_per_chunk"]["bare"], row["us_per_chunk"]["llm-label"]
-        print(f"| {row['surface']} | {shown[0]} | {shown[1]} | {bare:.1f}, {ours:.1f} ({ours / bare:.2f}) |")
+        print(f"| {row['surface']} | {' | '.join(shown)} | {bare:.1f}, {ours:.1f} ({ours / bare:.2f}) |")
 
 
 def _pair(ms: dict[str, float]) -> str:

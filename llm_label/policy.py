@@ -121,7 +121,7 @@ class Policy:
     surfaces: frozenset[str] | None  # whose answers can carry the watermark; None: all
     known: frozenset[str] = field(repr=False)  # every label text that history cleaning recognises
     id: str = ""
-    _plans: dict[object, Labels] = field(default_factory=dict, repr=False, compare=False)  # made once, used often
+    _plans: dict[object, Plan] = field(default_factory=dict, repr=False, compare=False)  # made once, used often
 
     @classmethod
     def of(
@@ -163,8 +163,20 @@ class Policy:
 
 def decide(view: RequestView, policy: Policy) -> Plan:
     """Plan the marks of one answer. Raises ClientError when a required one cannot be applied to this request."""
+    caller, languages = view.caller, _languages(view, policy)
+    asked = (
+        view.surface, view.structured, view.json, view.prefill, view.fill_in, view.greedy,
+        caller.traffic, caller.positions, caller.structured, languages,
+    )  # fmt: skip
+    if asked not in policy._plans:
+        policy._plans[asked] = _decided(view, policy, languages)
+    return policy._plans[asked]
+
+
+def _decided(view: RequestView, policy: Policy, languages: tuple[str, str | None]) -> Plan:
     _check_structured(view, policy)
-    labels, label_skipped = _label(view, policy)
+    label_skipped = _label_skipped(view, policy)
+    labels = None if label_skipped else _labels(view, policy, languages)
     skipped = _watermark_skipped(view, policy)
     if policy.watermark_required and skipped:
         remedy = "sample with a temperature above 0 and without beams"
@@ -180,7 +192,7 @@ def decide(view: RequestView, policy: Policy) -> Plan:
         watermark=None if skipped else policy.key,
         watermark_skipped=skipped,
         watermark_required=policy.watermark_required,
-        otherwise=_labels(view, policy) if label_skipped == Skipped.STRUCTURED and view.json else None,
+        otherwise=_labels(view, policy, languages) if label_skipped == Skipped.STRUCTURED and view.json else None,
     )
 
 
@@ -233,30 +245,24 @@ def _check_structured(view: RequestView, policy: Policy) -> None:
     )
 
 
-def _label(view: RequestView, policy: Policy) -> tuple[Labels | None, Skipped | None]:
+def _label_skipped(view: RequestView, policy: Policy) -> Skipped | None:
     if not _positions(view, policy):
-        return None, Skipped.OFF
+        return Skipped.OFF
     if view.caller.traffic == "machine":
-        return None, Skipped.MACHINE
+        return Skipped.MACHINE
     if view.structured:
-        return None, Skipped.STRUCTURED
-    if view.fill_in:
-        return None, Skipped.FILL_IN
-    return _labels(view, policy), None
+        return Skipped.STRUCTURED
+    return Skipped.FILL_IN if view.fill_in else None
 
 
 def _positions(view: RequestView, policy: Policy) -> tuple[str, ...]:
     return policy.positions if view.caller.positions is None else view.caller.positions
 
 
-def _labels(view: RequestView, policy: Policy) -> Labels:
+def _labels(view: RequestView, policy: Policy, languages: tuple[str, str | None]) -> Labels:
     # A reply that continues the assistant's own sentence cannot open with a label: it goes to the end.
     positions = ("end",) if view.prefill else _positions(view, policy)
-    wanted = (positions, *_languages(view, policy))
-    if wanted not in policy._plans:
-        positions, start, rest = wanted
-        policy._plans[wanted] = Labels(positions, policy.texts, start, rest, policy.middle_after, policy.known)
-    return policy._plans[wanted]
+    return Labels(positions, policy.texts, *languages, policy.middle_after, policy.known)
 
 
 def _languages(view: RequestView, policy: Policy) -> tuple[str, str | None]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from llm_label.cli import heatmap as drawing
+from llm_label.cli.heatmap import Drawing, asked
 from llm_label.cli.outcome import ERROR, errors_apart
-from llm_label.cli.output import opened, replaced
+from llm_label.cli.output import shown
 from llm_label.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def detect(
 ) -> None:
     names = files or ("-",)
     with errors_apart("detect"):
-        drawing.check(heatmap, names, heatmap_keys, as_json)
+        drawing = asked(heatmap, heatmap_keys, names, as_json)
         detector = _detector(keyring, alpha)
         if len(names) == 1:
-            sys.exit(_one(detector, names[0], declared, as_json, heatmap, heatmap_keys))
+            sys.exit(_one(detector, names[0], declared, as_json, drawing))
         sys.exit(_many(detector, names, declared, as_json))
 
 
@@ -94,56 +94,31 @@ def _detector(keyring: Path | None, alpha: float | None) -> "Detector":
     return Detector(ring, known, ALPHA if alpha is None else alpha)
 
 
-def _one(
-    detector: "Detector", name: str, declared: bool, as_json: bool, heatmap: str | None, keys: tuple[str, ...]
-) -> int:
+def _one(detector: "Detector", name: str, declared: bool, as_json: bool, drawing: Drawing | None) -> int:
     from llm_label.verify.report import terminal, to_dict
 
-    if heatmap is not None and not detector.ring.keys:
-        raise InputError("--heatmap needs a keyring: scores are those of a key; give one with --keyring")
-    for key in keys:
-        detector.ring.get(key)  # one that is not there shows before the work
-    paged = heatmap not in (None, "-")
-    with opened(str(heatmap), "--heatmap", drawing.MODE) if paged else nullcontext() as page:
-        source, verdict = _judge(detector, name, declared, whole=heatmap is not None)
+    if drawing:
+        drawing.check(detector.ring)
+    with drawing.opened() if drawing else nullcontext() as page:
+        source, verdict = _judge(detector, name, declared, whole=drawing is not None)
         if as_json:
             click.echo(_json(to_dict(verdict), indent=True))
         else:
             _print(terminal(verdict, keys=bool(detector.ring.keys)))
-        if heatmap is not None:
-            _draw(detector, verdict, source, name, heatmap, page, keys)
+        if drawing:
+            maps = detector.heatmaps(source, drawing.keys)
+            drawing.draw(maps, verdict, _called(os.path.basename(name)), page)
+            if which := drawing.which(maps, detector.ring):
+                click.echo(f"llm-label detect: {which}", err=True)
     return STATUS[verdict.verdict]
 
 
-def _draw(
-    detector: "Detector",
-    verdict: "Verdict",
-    source: bytes,
-    name: str,
-    out: str,
-    page: BinaryIO | None,
-    keys: tuple[str, ...],
-) -> None:
-    """Show the heat map in the terminal, or write its page."""
-    from llm_label.verify.heatpage import html
-
-    maps = detector.heatmaps(source, keys)
-    if page is None:
-        drawing.terminal(maps)
-    else:
-        shown = html(verdict, maps, _called(os.path.basename(name)))
-        replaced(page, shown.encode("utf-8", "replace"), "--heatmap")  # a lone surrogate of a JSON answer
-        click.echo(f"llm-label detect: the heat map is in {_shown(out)}", err=True)
-    if told := drawing.told(maps, detector.ring, keys):
-        click.echo(f"llm-label detect: {told}", err=True)
-
-
-def _print(*shown: "RenderableType") -> None:
+def _print(*parts: "RenderableType") -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
     with console.capture() as caught:  # rich's own print would end a closed pipe with status 1
-        for one in shown:
+        for one in parts:
             console.print(one)
     click.echo(caught.get(), nl=False)
 
@@ -158,11 +133,11 @@ def _many(detector: "Detector", names: tuple[str, ...], declared: bool, as_json:
         except InputError as error:
             statuses.append(ERROR)
             if as_json:
-                click.echo(_json({"file": _shown(name), "error": str(error)}))
+                click.echo(_json({"file": shown(name), "error": str(error)}))
             click.echo(f"llm-label detect: {error}", err=True)
             continue
         statuses.append(STATUS[verdict.verdict])
-        click.echo(_json({"file": _shown(name), **to_dict(verdict)}) if as_json else f"{line(verdict)}\t{_shown(name)}")
+        click.echo(_json({"file": shown(name), **to_dict(verdict)}) if as_json else f"{line(verdict)}\t{shown(name)}")
     judged = len([status for status in statuses if status != ERROR])
     if detector.ring.keys:
         click.echo(
@@ -194,7 +169,7 @@ def _judge(detector: "Detector", name: str, declared: bool, *, whole: bool = Fal
 
 
 def _called(name: str) -> str:
-    return "standard input" if name == "-" else _shown(name)
+    return "standard input" if name == "-" else shown(name)
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:
@@ -208,11 +183,6 @@ def _opened(name: str) -> AbstractContextManager[BinaryIO]:
         return open(name, "rb")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _shown(name: str) -> str:
-    """Return a file name that any terminal and JSON can hold, though it need not be UTF-8."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in click.format_filename(name))
 
 
 def _counted(names: tuple[str, ...]) -> Iterable[str]:

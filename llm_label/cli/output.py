@@ -11,7 +11,7 @@ import click
 
 from llm_label.errors import InputError
 
-__all__ = ["opened", "replaced"]
+__all__ = ["opened", "replaced", "shown"]
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def opened(out: str | Path, option: str, mode: int = 0o666) -> Iterator[BinaryIO
         handle = os.open(out, os.O_WRONLY | os.O_CREAT, mode)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"{option} {click.format_filename(out)} cannot be written: {why}") from error
+        raise InputError(f"{option} {shown(os.fspath(out))} cannot be written: {why}") from error
     with os.fdopen(handle, "wb") as file:
         try:
             yield file
@@ -46,3 +46,8 @@ def replaced(file: BinaryIO, content: bytes, option: str) -> None:
         raise
     except OSError as error:
         raise InputError(f"{option}: writing failed: {error.strerror or error}") from error
+
+
+def shown(name: str) -> str:
+    """Return a file name that any terminal and JSON can hold, though it need not be UTF-8."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in click.format_filename(name))

@@ -10,13 +10,13 @@ from llm_label.proxy.upstream import UpstreamResponse
 
 __all__ = ["told_by"]
 
-PREFIXES = ("", "llm_provider-")  # a LiteLLM in between passes the headers of its upstream on with the second
+# A LiteLLM in between passes the headers of its upstream on with a prefix.
+NAMES = (("x-aigc", "x-llm-label"), ("llm_provider-x-aigc", "llm_provider-x-llm-label"))
 
 
 def told_by(response: UpstreamResponse) -> Told | None:
     """Return what another llm-label said of this answer, if one has marked it."""
-    for prefix in PREFIXES:
-        record, line = response.header(prefix + "x-aigc"), response.header(prefix + "x-llm-label")
-        if record and (told := read_response_headers(record, line)):
+    for record, line in NAMES:
+        if (given := response.header(record)) and (told := read_response_headers(given, response.header(line))):
             return told
     return None

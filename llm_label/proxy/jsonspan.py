@@ -90,7 +90,7 @@ class Editor:
         if span is not None:
             self._edits.append(_Edit(*span, text))
             return
-        parent = (self.raw.index(b"{"), len(self.raw.rstrip())) if len(path) == 1 else self._walk(path[:-1])
+        parent = self._parent(path[:-1])
         if parent is None or self.raw[parent[0] : parent[0] + 1] != b"{" or not isinstance(name, str):
             raise LookupError(f"no object at {path[:-1]!r}")
         inner = _skip_space(self.raw, parent[0] + 1)
@@ -145,6 +145,13 @@ class Editor:
             if i in indices:
                 self._edits.append(_Edit(spans[i - 1][1], spans[i][1], b""))
 
+    def _parent(self, path: Path) -> tuple[int, int] | None:
+        """Return the span of the object at `path`, which is there."""
+        if not path:
+            return self.raw.index(b"{"), len(self.raw.rstrip())
+        start = _sole(self.raw, path[0]) if len(path) == 1 and isinstance(path[0], str) else None
+        return self._walk(path) if start is None else (start, _skip_value(self.raw, start))
+
     def _find(self, path: Path) -> tuple[int, int] | None:
         name = path[-1]
         if isinstance(name, str) and _absent(self.raw, name):
@@ -195,6 +202,20 @@ def _only(raw: bytes, name: str, was: str) -> tuple[int, int] | None:
     start = _skip_space(raw, start + 1)
     end = _skip_value(raw, start)
     return (start, end) if loads(raw[start:end]) == was else None
+
+
+def _sole(raw: bytes, name: str) -> int | None:
+    """Find the value of a key that is there, at whatever depth, if no other key is called so.
+
+    A quoted name before a colon is a key, or the end of a longer one with a quote in it: then there are two.
+    """
+    quoted = dumps(name)
+    at = raw.find(quoted + b":")
+    if at < 0 or raw.find(quoted + b":", at + 1) >= 0 or b"\\u00" in raw:
+        return None
+    if any(quoted + blank in raw for blank in (b" ", b"\n", b"\r", b"\t")):  # it may be a key as well
+        return None
+    return _skip_space(raw, at + len(quoted) + 1)
 
 
 def _members(raw: bytes, at: int) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -39,8 +39,10 @@ class Event(NamedTuple):
 
     def with_data(self, data: bytes) -> bytes:
         """Return the event's bytes with other data; its other lines and its line ends stay."""
-        if self.data and self.raw == frame(self.data) and b"\n" not in data:
-            return frame(data)
+        if self.data and b"\n" not in self.data + data and self.raw.endswith(old := frame(self.data)):
+            before = self.raw[: -len(old)]
+            if not before or before.endswith(b"\n"):  # the one data line stands last, as nearly always
+                return before + frame(data)
         out, placed = [], False
         for line, end in _LINE.findall(self.raw):
             if line == b"data" or line.startswith(b"data:"):
@@ -70,9 +72,9 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes. Raises UpstreamError when one is larger than `max_event`."""
-        if not (self._buffer or self._swallow_lf) and _is_one_event(chunk):
+        if not (self._buffer or self._swallow_lf) and (data := _of_one_event(chunk)) is not None:
             self._start = False  # without a byte order mark
-            return [Event(chunk, chunk[6:-2])]
+            return [Event(chunk, data)]
         if len(self._buffer) > self._max_event:
             raise UpstreamError(
                 f"the upstream sent an event of more than {self._max_event} bytes", code="upstream_malformed"
@@ -131,14 +133,16 @@ def frame(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def _is_one_event(chunk: bytes) -> bool:
-    """Say whether a chunk is one event of one data line: what nearly every network read of a paced stream is."""
-    return (
-        chunk.find(b"\n") == len(chunk) - 2
-        and chunk.startswith(b"data: ")
+def _of_one_event(chunk: bytes) -> bytes | None:
+    """Return the data of a chunk that is one event of one data line, named or not, which nearly every read is."""
+    at = chunk.find(b"\n") + 1 if chunk.startswith(b"event:") else 0
+    one = (
+        chunk.startswith(b"data: ", at)
+        and chunk.find(b"\n", at) == len(chunk) - 2
         and chunk.endswith(b"\n\n")
         and b"\r" not in chunk
     )
+    return chunk[at + 6 : -2] if one else None
 
 
 def _end(buffer: bytes | bytearray, at: int, search_from: int) -> int | None:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from aiohttp import http_exceptions
 
 from llm_label.errors import SettingsError, UpstreamError, UpstreamTimeout
 from llm_label.proxy.body import CODINGS
+from llm_label.proxy.watch import Watch
 from llm_label.settings import UpstreamSettings, read_private
 from llm_label.watermark.keyring import Key
 
@@ -101,9 +101,8 @@ class UpstreamResponse:
     watermark_skipped: Callable[[], str | None] = field(default=lambda: None)
     close: Callable[[], None] = field(default=lambda: None)
 
-    @cached_property
-    def _first(self) -> dict[str, str]:
-        return {name.lower(): value for name, value in reversed(self.headers)}
+    def __post_init__(self) -> None:
+        self._first = {name.lower(): value for name, value in reversed(self.headers)}
 
     def header(self, name: str) -> str:
         """Return the first value of a header, named in lower case; empty when it has none."""
@@ -174,31 +173,41 @@ class OpenAIUpstream:
         pass
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        response = await self._answered(request)
+        watch = Watch(self._settings.read_timeout)
+        try:
+            response = await self._answered(request, watch)
+        except BaseException:
+            watch.end()
+            raise
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding not in READABLE:  # it was asked for identity
+            watch.end()
             response.close()
             raise UpstreamError(
                 f"the upstream {self._base} answers in the encoding {encoding[:40]!r}, which cannot be read here; "
                 f"known: {', '.join(sorted(READABLE))}",
                 code="upstream_malformed",
             )
-        body = _Body(response, self._settings.read_timeout, self._base)
+        body = _Body(response, watch, self._base)
         return UpstreamResponse(response.status, list(response.headers.items()), body, close=body.close)
 
-    async def _answered(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+    async def _answered(self, request: UpstreamRequest, watch: Watch) -> aiohttp.ClientResponse:
         """Return a response once its headers are there; until then nothing was promised, and it may be asked again."""
         headers, tries = self._headers(request), self._settings.retries
         while True:
+            watch.since = time.monotonic()
             try:
-                async with asyncio.timeout(self._settings.read_timeout):
-                    return await self._client().request(
-                        request.method,
-                        self._base + request.path,
-                        headers=headers,
-                        data=io.BytesIO(request.body) if len(request.body) > READ_SIZE else request.body or None,
-                        allow_redirects=False,
-                    )
+                return await self._client().request(
+                    request.method,
+                    self._base + request.path,
+                    headers=headers,
+                    data=io.BytesIO(request.body) if len(request.body) > READ_SIZE else request.body or None,
+                    allow_redirects=False,
+                )
+            except asyncio.CancelledError as error:
+                if not watch.cancelled():
+                    raise
+                raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
             except (TimeoutError, aiohttp.ServerTimeoutError) as error:
                 if not (tries and isinstance(error, aiohttp.ConnectionTimeoutError)):
                     raise UpstreamTimeout(f"the upstream {self._base} did not answer in time") from error
@@ -208,6 +217,7 @@ class OpenAIUpstream:
             except (aiohttp.ClientError, OSError) as error:
                 if not (tries and isinstance(error, LOST)):
                     raise UpstreamError(f"the upstream {self._base} cannot be reached: {_reason(error)}") from error
+            watch.since = None
             await asyncio.sleep(PAUSE * 2 ** (self._settings.retries - tries))
             tries -= 1
 
@@ -239,20 +249,17 @@ class OpenAIUpstream:
 
 
 class _Body:
-    """The bytes of a response as they arrive. A server that is silent for too long is given up: one timer for all."""
+    """The bytes of a response as they arrive."""
 
-    def __init__(self, response: aiohttp.ClientResponse, seconds: float, base: str) -> None:
-        self._response, self._seconds, self._base = response, seconds, base
-        self._expired = False
-        self._loop = asyncio.get_running_loop()
-        self._asked: float | None = None  # since when a byte is awaited; None: nobody waits, the client is slow
-        self._timer = self._loop.call_later(seconds, self._look)
+    def __init__(self, response: aiohttp.ClientResponse, watch: Watch, base: str) -> None:
+        self._response, self._watch, self._base = response, watch, base
+        watch.follow(response)
 
     def __aiter__(self) -> "_Body":
         return self
 
     async def __anext__(self) -> bytes:
-        self._asked = time.monotonic()
+        self._watch.since = time.monotonic()
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
@@ -261,15 +268,15 @@ class _Body:
             self.close()
             if not chunk:
                 raise self._failure(error) from error
-        self._asked = None
+        self._watch.since = None
         if not chunk:
-            self._timer.cancel()
+            self._watch.end()
             self._response.release()
             raise StopAsyncIteration
         return chunk
 
     def _failure(self, error: Exception) -> UpstreamError:
-        if self._expired:
+        if self._watch.expired:
             return UpstreamTimeout(f"the upstream {self._base} stopped sending")
         if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
             what = f"the upstream {self._base} sent a body that is not in the encoding it names"
@@ -278,17 +285,8 @@ class _Body:
 
     def close(self) -> None:
         """Give the connection up, unless the body has ended."""
-        self._timer.cancel()
+        self._watch.end()
         self._response.close()
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        left = (now if self._asked is None else self._asked) + self._seconds - now
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
-            self._expired = True
-            self._response.close()
 
 
 def _api_key(file: Path) -> str:

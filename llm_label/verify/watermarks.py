@@ -132,7 +132,7 @@ def _encoded(variants: list[tuple[int, str, Reading]], key: Key, encoder: Encode
 
 
 def _common(variants: list[tuple[int, str, Reading]]) -> Iterator[Common]:
-    """Yield the long stretches that readings of a text have left of those that they are one round of edits away from."""
+    """Yield the long stretches that readings have from the ones that they are one round of edits away from."""
     for one, (choice, _, reading) in enumerate(variants):
         for other, (of_choice, _, before) in enumerate(variants):
             if choice == of_choice and reading.rounds and before.rounds == reading.rounds[:-1]:

@@ -133,6 +133,7 @@ class Reader:
         if self.api == "responses" and kind == "response.created" and self.ended:
             self.ended, self.failed, self._turn = False, False, self._turn + 1
             self._silent.clear()
+            self._generation.clear()  # what came late may be missing, and must not count
 
     def _ends(self, body: Any, kind: Any) -> None:
         fails = kind == "error" or (self.api != "responses" and isinstance(body, dict) and bool(body.get("error")))

@@ -107,6 +107,24 @@ def test_a_member_is_added_at_the_end_of_the_text(raw: bytes) -> None:
     assert json.loads(out) == {**json.loads(raw), "new": 1}
 
 
+NAMES = st.sampled_from(["a", "b", 'b"a', "\\", "ä", ""])
+OBJECTS = st.recursive(
+    NAMES | st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
+)
+BLANKS = st.sampled_from(["", " ", "\n", "\t "])
+
+
+@settings(max_examples=400, derandomize=True, deadline=None)
+@given(st.dictionaries(NAMES, OBJECTS, max_size=4), NAMES, OBJECTS, BLANKS, BLANKS, st.booleans())
+def test_a_member_is_added_to_the_right_object(
+    value: Any, name: str, inner: Any, before: str, behind: str, ascii_only: bool
+) -> None:
+    value[name] = {"x": inner}
+    raw = json.dumps(value, separators=(",", f"{before}:{behind}"), ensure_ascii=ascii_only).encode()
+    value[name]["new"] = 1
+    assert json.loads(edited(raw, ((name, "new"), 1))) == value
+
+
 def test_a_member_spelt_with_escapes_is_replaced_not_doubled() -> None:
     assert edited(b'{"\\u006eew":1}', (("new",), 2)) == b'{"\\u006eew":2}'
 

@@ -351,6 +351,7 @@ def test_the_payload_that_is_drawn_is_the_one_that_is_named(tmp_path: Path) -> N
         (("a.txt", "--heatmap", "./a.txt"), "overwrite"),
         (("a.txt", "--heatmap", "link.txt"), "overwrite"),
         (("a.txt", "--heatmap", "none/x.html"), "--heatmap none/x.html cannot be written: No such file or directory"),
+        (("a.txt", "--heatmap", "none/\x1b[2J"), "none/\ufffd[2J cannot be written"),
         (("a.txt", "--heatmap", "."), "--heatmap . cannot be written: Is a directory"),
         (("a.txt", "--heatmap", "a\0b"), "cannot be written"),
         (("a.txt", "--heatmap-key", "k1"), "give --heatmap OUT too"),

@@ -38,8 +38,9 @@ class Choice:
 
     def feed(self, text: str) -> str:
         """Return what goes out for a piece of text. Raises UpstreamError for text that no label can reach any more."""
-        blank = not text or text.isspace()
-        self.text = self.text or not blank
+        if not text:  # of nothing comes nothing
+            return text
+        self.text = self.text or not text.isspace()
         if self.labeler is None:
             return text
         if not self.closed:
@@ -48,8 +49,7 @@ class Choice:
             return out
         self.check(text)
         # Text may go on after a tool call, before which the end label stood: it becomes a label between paragraphs.
-        lead = "\n\n\n" if self._behind and text else ""
-        self._behind = self._behind and not text
+        lead, self._behind = "\n\n\n" if self._behind else "", False
         return lead + text
 
     def check(self, text: str) -> None:

@@ -211,7 +211,7 @@ class Answer:
             content = (message.get("content") or []) if isinstance(message, dict) else None
             if not isinstance(message, dict) or not isinstance(content, list) or any(map(text_of, content)):
                 raise malformed("a message_start without a message, or with text of its own")
-            before = self._end(alone=True)
+            before = self._end(alone=True) if self._turns else b""
             self._begin(len(content))
             self._upstream_id = self._upstream_id or message.get("id")
             self._say(editor, ("message", FIELD), message, self.notice.planned())
