@@ -109,17 +109,15 @@ _READ = f"SELECT {', '.join(COLUMNS)} FROM entries"
 
 
 class Store:
-    """The log in one file. Raises SettingsError when the file cannot be used."""
+    """The log in one file; `reading` for who may not write it. Raises SettingsError when the file cannot be used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reading: bool = False) -> None:
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():  # who asked for what is the operator's to know; SQLite's other files follow
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
+            self._db = self._connected(reading)
+        except OSError as error:
+            raise SettingsError(f"audit log {path} cannot be opened: {error.strerror}") from error
+        except sqlite3.Error as error:
             raise SettingsError(f"audit log {path} cannot be opened: {error}") from error
 
     def write(self, entries: Iterable[Entry]) -> None:
@@ -199,19 +197,41 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("BEGIN IMMEDIATE")  # several workers may start at once
-        self._db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied REAL NOT NULL)")
-        (done,) = self._db.execute("SELECT COUNT(*) FROM migrations").fetchone()
-        if done > len(MIGRATIONS):
-            self._db.execute("ROLLBACK")
-            raise SettingsError(f"audit log {self._path} was written by a newer llm-label (schema {done})")
+    def _connected(self, reading: bool) -> sqlite3.Connection:
+        if reading:
+            # Without a journal beside it nobody writes, and SQLite need not make one, which a reader may not.
+            how = "mode=ro" if Path(f"{self._path}-wal").exists() else "mode=ro&immutable=1"
+            db = sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+            if (done := self._schema(db)) < len(MIGRATIONS):
+                raise SettingsError(
+                    f"audit log {self._path} was written by an older llm-label (schema {done}) and may only be read "
+                    "here; its owner brings it up to date with: llm-label audit list"
+                )
+            return db
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():  # who asked for what is the operator's to know; SQLite's other files follow
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(self._path, timeout=10, isolation_level=None)
+        self._bring_up_to_date(db)
+        return db
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("BEGIN IMMEDIATE")  # several workers may start at once
+        db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, applied REAL NOT NULL)")
+        done = self._schema(db)
         for number, migrate in enumerate(MIGRATIONS[done:], done + 1):
-            migrate(self._db)
-            self._db.execute("INSERT INTO migrations VALUES (?, ?)", (number, time.time()))
-        self._db.execute("COMMIT")
+            migrate(db)
+            db.execute("INSERT INTO migrations VALUES (?, ?)", (number, time.time()))
+        db.execute("COMMIT")
+
+    def _schema(self, db: sqlite3.Connection) -> int:
+        (done,) = db.execute("SELECT COUNT(*) FROM migrations").fetchone()
+        if done > len(MIGRATIONS):
+            db.close()
+            raise SettingsError(f"audit log {self._path} was written by a newer llm-label (schema {done})")
+        return int(done)
 
 
 def _row(entry: Entry) -> tuple[object, ...]:

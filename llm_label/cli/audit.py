@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -157,7 +158,7 @@ def _store(config: Path | None, log: Path | None) -> Store:
     path = log or load(config).audit.path or default_audit()
     if not path.exists():
         raise InputError(f"there is no audit log at {path}; name it with --log or audit.path")
-    return Store(path)
+    return Store(path, reading=not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)))
 
 
 def _shown(entry: Entry) -> dict[str, object]:

@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from llm_label.watermark import philox
 
-__all__ = ["LARGEST", "Device", "bits", "counts_by_key", "folded_table", "layer_sums", "sampling_table", "states"]
+__all__ = [
+    "LARGEST",
+    "Device",
+    "bits",
+    "counts_by_key",
+    "folded_table",
+    "keys_by_count",
+    "layer_sums",
+    "sampling_table",
+    "states",
+]
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -25,6 +35,8 @@ States: TypeAlias = npt.NDArray[np.uint32]
 
 MULTIPLIER = np.uint32(6364136223846793005 & 0xFFFFFFFF)  # newlib's and musl's; LARGEST needs 20 bits of it
 LARGEST = 2**20  # entries of a sampling table
+PHASES = 8  # of a correlation
+BITS = 40  # of a number that is told from its neighbours after a Fourier transform there and back
 
 
 def sampling_table(device: Device, seed: int, size: int) -> Bits:
@@ -63,9 +75,12 @@ def states(grams: Ids, size: int) -> States:
 
 def bits(state: States, keys: tuple[int, ...], folded: Bits) -> Bits:
     """Return the g bits [n, depth] of states [n]."""
-    size = len(folded)
-    shift = np.array([key % size for key in keys], dtype=np.uint32)
-    return np.asarray(folded[(state[:, None] + shift) & np.uint32(size - 1)])
+    return np.asarray(folded[state.astype(np.intp)[:, None] + _shifts(keys, len(folded)) & len(folded) - 1])
+
+
+@functools.lru_cache(maxsize=256)
+def _shifts(keys: tuple[int, ...], size: int) -> npt.NDArray[np.intp]:
+    return np.array([key % size for key in keys], dtype=np.intp)
 
 
 def layer_sums(keys: tuple[int, ...], weights: Ids, folded: Bits) -> Ids:
@@ -78,18 +93,56 @@ def layer_sums(keys: tuple[int, ...], weights: Ids, folded: Bits) -> Ids:
 
 
 def counts_by_key(state: States, device: Device, seed: int, size: int) -> Ids:
-    """Return for every key [size] how many of the states [n] have bit 1 under it.
+    """Return for every key [size] how many of the states [n], n < 2^40, have bit 1 under it."""
+    counts = _counts(state, device, seed, size)
+    return counts.transpose(2, 1, 0).reshape(-1)  # key phases·m + lanes·g + lane
 
-    A circular correlation: off by rounding alone, and by less than a half up to 2^40 states.
+
+def keys_by_count(state: States, device: Device, seed: int, size: int) -> Ids:
+    """Return under how many keys 0, 1, 2, … of the states [n] have bit 1, up to the most that have."""
+    return np.bincount(_counts(state, device, seed, size).reshape(-1))
+
+
+def _counts(state: States, device: Device, seed: int, size: int) -> Ids:
+    """Return the counts [lanes, groups, m] of ones among the states [n] under all keys.
+
+    A circular correlation of states with the table, cut into PHASES short ones: in phase s are the states and the
+    entries whose places are s modulo PHASES, so that all fit a core's cache. The counts of neighbouring keys, as many
+    as n is small enough for, are digits of one number. Numbers stay below 2^BITS, and their errors below a half.
     """
-    often = np.bincount(state, minlength=size)
-    spectrum = np.conj(np.fft.rfft(often)) * _spectrum(device, seed, size)
-    return np.rint(np.fft.irfft(spectrum, size)).astype(np.int64)
+    phases, lanes = _cut(len(state), size)
+    often = np.bincount(state % phases * np.uint32(size // phases) + state // phases, minlength=size)
+    spectrum = np.fft.rfft(often.reshape(phases, -1).astype(np.float64))
+    table, width = _spectra(device, seed, size, phases, lanes), BITS // lanes
+    packed = np.fft.irfft(np.stack([(spectrum * of_group).sum(axis=0) for of_group in table]).conj(), size // phases)
+    packed += 0.5 * len(state) * sum(1 << width * lane for lane in range(lanes))
+    digits = np.rint(packed, out=packed).astype(np.int64)
+    counts = np.empty((lanes, *digits.shape), dtype=np.int64)
+    for lane, of_lane in enumerate(counts):
+        np.right_shift(digits, width * lane, out=of_lane)
+    counts &= (1 << width) - 1
+    return counts
+
+
+def _cut(n: int, size: int) -> tuple[int, int]:
+    """Return the number of phases, and how many counts up to n share a number."""
+    lanes = next(lanes for lanes in (4, 2, 1) if n < 1 << BITS // lanes)
+    return (PHASES, lanes) if size > PHASES else (1, 1)
 
 
 @functools.lru_cache(maxsize=8)
-def _spectrum(device: Device, seed: int, size: int) -> npt.NDArray[np.complex128]:
-    return np.fft.rfft(folded_table(device, seed, size))
+def _spectra(device: Device, seed: int, size: int, phases: int, lanes: int) -> npt.NDArray[np.complex128]:
+    """Return the conjugate spectra [phases / lanes, phases, size / phases / 2 + 1] of the table's bits minus a half.
+
+    In group g, phase s stands at m the entry phases·m + s + lanes·g, with those that follow as higher digits.
+    """
+    bits = folded_table(device, seed, size) - 0.5
+    digit = [float(1 << BITS // lanes * lane) for lane in range(lanes)]
+    entries = sum(d * np.roll(bits, -lane) for lane, d in enumerate(digit))
+    groups = [
+        [np.roll(entries, -(s + lanes * g))[::phases] for s in range(phases)] for g in range(max(1, phases // lanes))
+    ]
+    return np.asarray(np.fft.rfft(np.array(groups)).conj())
 
 
 def _cuda_words(seed: int, size: int) -> npt.NDArray[np.uint32]:

@@ -236,3 +236,29 @@ def test_the_log_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "a.sqlite3")
     store.write([ENTRY])
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_who_may_only_read_reads_and_changes_nothing(tmp_path: Path, running: bool) -> None:
+    writer = Store(tmp_path / "a b?.sqlite3")
+    writer.write([ENTRY])
+    if not running:
+        writer.close()
+    before = sorted(tmp_path.iterdir())
+    reader = Store(tmp_path / "a b?.sqlite3", reading=True)
+    assert reader.get(ENTRY.content_id) == ENTRY and reader.list() == [ENTRY]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.write([ENTRY])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_old_log_that_may_only_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    Store(tmp_path / "a.sqlite3").close()
+    db = sqlite3.connect(tmp_path / "a.sqlite3")
+    db.execute("DELETE FROM migrations WHERE number = ?", (len(MIGRATIONS),))
+    db.commit()
+    db.close()
+    with pytest.raises(SettingsError, match="older llm-label .* may only be read here"):
+        Store(tmp_path / "a.sqlite3", reading=True)
+    with pytest.raises(SettingsError, match="cannot be opened: unable to open"):
+        Store(tmp_path / "none.sqlite3", reading=True)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from llm_label.watermark.lattice import Law, bit_law, law_of, log10_sf
+from llm_label.watermark import lattice
+from llm_label.watermark.lattice import Law, _Sum, bit_law, law_of, log10_sf
 
 STRAIGHT = [round(10 - 9 * layer / 29) for layer in range(30)]
 TRANSFORMERS = [290 - 9 * layer for layer in range(30)]  # its weights, linspace(10, 1, 30), times 29
@@ -103,6 +104,27 @@ def test_tail_of_any_law_equals_counting_every_outcome() -> None:
         for score in np.unique(outcomes):
             share = (outcomes >= score).mean()
             assert log10_sf(law_of(values), weights, int(score)) == pytest.approx(math.log10(share), abs=1e-9)
+
+
+@pytest.mark.parametrize("spread", [1, 7, 40])
+def test_a_chance_found_without_tilting_is_the_tilted_one(spread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    law = law_of(np.random.default_rng(3).binomial(400, 0.5, 4000) // spread)
+    weights = np.array(STRAIGHT)
+    middle, deviation = _Sum(law, weights, 1).mean, _Sum(law, weights, 1).variance ** 0.5
+    scores = [round(middle + away * deviation) for away in (-3.0, -1.0, 0.0, 1.0, 2.0, 3.0)]
+    assert all(_Sum(law, weights, 1).is_likely(score) for score in scores)
+    straight = [log10_sf(law, weights, score) for score in scores]
+    monkeypatch.setattr(_Sum, "is_likely", lambda self, score: False)
+    assert straight == pytest.approx([log10_sf(law, weights, score) for score in scores], rel=1e-9, abs=1e-12)
+
+
+def test_frequencies_left_out_are_negligible(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = law_of(np.random.default_rng(4).binomial(400, 0.5, 4000))
+    scores = [round(_Sum(law, np.array(STRAIGHT), 1).mean * share) for share in (0.99, 1.01, 1.05, 1.2)]
+    few = [log10_sf(law, np.array(STRAIGHT), score) for score in scores]
+    assert len(_Sum(law, np.array(STRAIGHT), 1)._characters(0.0, 8192)[0]) < 400
+    monkeypatch.setattr(lattice, "NEGLIGIBLE", 0.0)
+    assert few == pytest.approx([log10_sf(law, np.array(STRAIGHT), score) for score in scores], rel=1e-11)
 
 
 @given(

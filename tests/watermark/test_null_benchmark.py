@@ -27,6 +27,17 @@ def test_a_short_run_finds_no_rate_above_its_level(scheme: str, ring: int) -> No
     assert 0.3 < rows[0]["rate"] / rows[0]["level"] < 2.0  # not wastefully below either
 
 
+@pytest.mark.parametrize(("bits", "tests"), [(0, ["windows"]), (4, ["4-bit payload", "4-bit payload, windows"])])
+def test_what_detection_searches_is_measured(bits: int, tests: list[str]) -> None:
+    """The seed is fixed; by chance 1 in 500 would fail."""
+    command = [sys.executable, str(PROGRAM), "--search", "--payload-bits", str(bits), "--pairs", "1000", "--json"]
+    done = subprocess.run([*command, "--scheme", "bernoulli"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr or done.stdout
+    rows = [row for row in json.loads(done.stdout) if row["texts"] == "all"]
+    assert [row["scheme"] for row in rows[::5]] == [f"bernoulli, {test}" for test in tests]
+    assert {row["units"] for row in rows} == {1000} and len(rows) == 5 * len(tests)
+
+
 def test_every_real_text_is_asked(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(plain_text(60, seed=number))

@@ -37,12 +37,19 @@ def test_p_is_the_share_of_all_keys_that_score_as_high(statistic: str, device: s
         assert (p <= level * (1.0 + 1e-9)).mean() <= level
 
 
-def test_counts_for_all_keys_equal_those_key_by_key() -> None:
-    state = np.random.default_rng(2).integers(0, 256, 400).astype(np.uint32)
-    counts = tournament.counts_by_key(state, "cpu", 3, 256)
-    folded = tournament.folded_table("cpu", 3, 256)
-    expected = [int(tournament.bits(state, (key,), folded).sum()) for key in range(256)]
-    assert counts.tolist() == expected
+@pytest.mark.parametrize("size", [2, 8, 16, 256, 4096])
+@pytest.mark.parametrize("n", [1, 400, 1023, 1024, 70_000])
+def test_counts_for_all_keys_equal_those_key_by_key(size: int, n: int) -> None:
+    """As few and as many as share a number, one state and many: what is added up there must not run over."""
+    folded = tournament.folded_table("cpu", 3, size).astype(np.int64)
+    for state in (np.random.default_rng(2).integers(0, size, n), np.full(n, size - 1), np.arange(n) % 2):
+        counts = tournament.counts_by_key(state.astype(np.uint32), "cpu", 3, size)
+        often = np.bincount(state, minlength=size)
+        expected = [int(often @ np.roll(folded, -key)) for key in range(size)]
+        assert counts.tolist() == expected
+        assert (
+            tournament.keys_by_count(state.astype(np.uint32), "cpu", 3, size).tolist() == np.bincount(expected).tolist()
+        )
 
 
 @pytest.mark.parametrize("text", [plain, periodic, templated, two_letters])

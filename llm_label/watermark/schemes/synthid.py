@@ -11,6 +11,7 @@ are and takes all bits for independent, with the table's share of ones.
 """
 
 import functools
+import struct
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -78,15 +79,11 @@ class SynthID:
     @property
     def weights(self) -> Ids:
         """Return the whole weight [depth] of each layer."""
-        if self.statistic == "mean":
-            return np.ones(self.depth, dtype=np.int64)
-        return np.rint(np.linspace(STEEPEST, FLATTEST, self.depth)).astype(np.int64)
+        return _weights(self.statistic, self.depth)
 
     def layer_keys(self, key: int) -> tuple[int, ...]:
         """Return the keys of the layers as transformers takes them: signed numbers of 64 bits, first layer first."""
-        whole = key.to_bytes(self.key_bytes, "big")
-        parts = (whole[at : at + LAYER_BYTES] for at in range(0, len(whole), LAYER_BYTES))
-        return tuple(int.from_bytes(part, "big", signed=True) for part in parts)
+        return struct.unpack(f">{self.depth}q", key.to_bytes(self.key_bytes, "big"))
 
     def states(self, contexts: Ids, tokens: Ids) -> States:
         """Return the hash [n] of tokens [n] after contexts [n, h]; transformers pads contexts with 0."""
@@ -100,7 +97,7 @@ class SynthID:
     def token_scores(self, key: int, contexts: Ids, tokens: Ids) -> Floats:
         """Return the weighted number of ones [n] of tokens [n] after contexts [n, h]."""
         if len(tokens) <= FEW:
-            return (self.bits(key, contexts, tokens) @ self.weights).astype(np.float64)
+            return np.asarray(self.bits(key, contexts, tokens).astype(np.float64) @ self.weights.astype(np.float64))
         sums = tournament.layer_sums(self.layer_keys(key), self.weights, self._folded())
         return sums[self.states(contexts, tokens)].astype(np.float64)
 
@@ -154,9 +151,17 @@ def join_keys(keys: list[int]) -> int:
     return int.from_bytes(whole, "big")
 
 
+@functools.lru_cache(maxsize=64)
+def _weights(statistic: Statistic, depth: int) -> Ids:
+    steps = [1.0] * depth if statistic == "mean" else np.linspace(STEEPEST, FLATTEST, depth)
+    weights = np.rint(steps).astype(np.int64)
+    weights.setflags(write=False)
+    return weights
+
+
 def _law(state: States, device: tournament.Device, seed: int, size: int) -> lattice.Law:
     """Return the law, over all keys, of how many of the states [n] have bit 1."""
-    return lattice.law_of(tournament.counts_by_key(state, device, seed, size))
+    return lattice.law_of_counts(tournament.keys_by_count(state, device, seed, size))
 
 
 @functools.lru_cache(maxsize=16)
