@@ -284,6 +284,7 @@ class _Known:
 
     def __init__(self, texts: Collection[str]) -> None:
         self._texts = frozenset(texts)
+        self._beginnings = frozenset(text[:end] for text in self._texts for end in range(len(text) + 1))
         self._longest = max(map(len, self._texts), default=0) + len("  \r")
 
     def __contains__(self, line: object) -> bool:
@@ -298,8 +299,7 @@ class _Known:
         line, feed, _ = text.partition("\n")
         if feed or len(line) > self._longest:
             return self.holds(line)
-        open_ended = line.rstrip(BLANKS) in self._texts or any(known.startswith(line) for known in self._texts)
-        return None if open_ended else False
+        return None if line in self._beginnings or line.rstrip(BLANKS) in self._texts else False
 
 
 def label(text: str, labels: Labels) -> str:

@@ -92,11 +92,12 @@ class Opening:
         blanks = held[: len(held) - len(content)]
         if self._first and not blanks and (matter := front_matter(held)) != 0:
             return self._matter(held, matter)
-        tag = next((tag for tag in _THINK if content.startswith(tag)), "")
-        if tag:
+        if not content.startswith("<"):
+            return self._begin(blanks, content)
+        if tag := next((tag for tag in _THINK if content.startswith(tag)), ""):
             self._closing, self._seen, self._first = tag.replace("<", "</"), "", False
             return blanks + tag, content[len(tag) :]
-        if content and any(tag.startswith(content) for tag in _THINK):
+        if any(tag.startswith(content) for tag in _THINK):
             return self._hold(held)
         return self._begin(blanks, content)
 

@@ -42,6 +42,7 @@ _QUOTES = {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "‚": "'
 _QUOTE = re.compile(f"[{''.join(_QUOTES)}](?!{_CHINESE})(?<!{_CHINESE}.)", re.DOTALL)
 # Not the punctuation that Chinese is written with.
 _WIDE = re.compile("[\uff01-\uff5e](?<![！（），：；？～])")
+_ALL_WIDE = re.compile("[\u3000\uff01-\uff5e]")
 _WIDE_WORD = re.compile("[０-９Ａ-Ｚａ-ｚ]")
 # After a Han character or what ends a clause after it; the class comes first because that is searched fast.
 _NARROW = re.compile(
@@ -89,7 +90,8 @@ def _half(text: str) -> list[Edit]:
     """Undo full-width letters and digits: East Asian forms and input methods widen them."""
     if text.isascii() or not _WIDE_WORD.search(text):
         return []
-    return [Edit(*found.span(), chr(ord(found[0]) - 0xFEE0)) for found in _WIDE.finditer(text)]
+    wide = _WIDE if _IS_HAN.search(text) else _ALL_WIDE
+    return [Edit(*f.span(), " " if f[0] == "\u3000" else chr(ord(f[0]) - 0xFEE0)) for f in wide.finditer(text)]
 
 
 def _full(text: str) -> list[Edit]:

@@ -33,6 +33,11 @@ CHANGES = {
         lambda t: "".join(chr(ord(c) + 0xFEE0) if c < "\x7f" else c for c in t),
         "half_width",
     ),
+    "an input method that widens": (
+        "It said: yes, of course (5%)!\n",
+        lambda t: t.translate({c: c + 0xFEE0 for c in range(0x21, 0x7F)} | {0x20: 0x3000}),
+        "half_width",
+    ),
     "cleaned by NFKC": ("春天来了，花开了（真的）！好吗？……", lambda t: unicodedata.normalize("NFKC", t), "full_width"),
 }
 
