@@ -22,6 +22,7 @@ class Marking:
         self.broke: Exception | None = None  # why the stream cannot go on; what stood before it was returned
         self._fail_open = fail_open
         self._parser = sse.Parser()
+        self._between = False  # what came so far ends where an event ends, and all of it was marked
 
     def whole(self, body: bytes) -> bytes:
         """Return the marked JSON answer. Raises UpstreamError for one that cannot be marked."""
@@ -37,19 +38,20 @@ class Marking:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what goes to the client for a chunk of a stream; look at `broke` afterwards."""
+        if self._between and (out := self.answer.again(chunk)) is not None:
+            return out
         if self.untouched or self.opened:
             return chunk
-        if self._parser.between and (out := self.answer.again(chunk)) is not None:
-            return out
         try:
             events = self._parser.feed(chunk)
         except UpstreamError as error:
             if not self._fail_open:
                 self.broke = error
                 return b""
-            self.opened = error
+            self.opened, self._between = error, False
             return self.answer.flush() + self._parser.finish() + chunk
         out = self._mark(events)
+        self._between = self._parser.between and not self.opened
         return out + self._parser.finish() if self.opened else out
 
     def end(self, cut: UpstreamError | None = None) -> bytes:

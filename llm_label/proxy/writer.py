@@ -45,7 +45,8 @@ class Writer:
     """
 
     def __init__(self, request: web.BaseRequest, answer: web.StreamResponse, seconds: float) -> None:
-        self._protocol, self._answer, self._seconds = request.protocol, answer, seconds
+        self._protocol, self._transport, self._http = request.protocol, request.transport, request.writer
+        self._answer, self._seconds = answer, seconds
         self._loop = asyncio.get_running_loop()
         self._since = time.monotonic()  # when the last write began
         self._writing = False
@@ -58,14 +59,13 @@ class Writer:
     @property
     def gone(self) -> bool:
         """Whether the client has left; what was written after that has reached nobody."""
-        transport = self._protocol.transport
-        return self._lost or transport is None or transport.is_closing()
+        return self._lost or self._transport is None or self._transport.is_closing()
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
         self._writing, self._since = True, time.monotonic()
         try:
-            await self._answer.write(data)
+            await self._http.write(data)
         except ConnectionError:
             self._lost = True
         self._writing = False
