@@ -97,6 +97,9 @@ class Proxy:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request; every error becomes one object in the shape of its API."""
         try:
+            surface = SURFACES.get(request.path)
+            if surface is not None and request.method == "POST":
+                return await self._serve(request, self._first(request, surface))
             return await self._route(request)
         except LabelError as error:
             answer = _error(request, error)
@@ -110,9 +113,7 @@ class Proxy:
         return answer
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        surface = SURFACES.get(request.path)
-        if surface is not None and request.method == "POST":
-            return await self._serve(request, self._first(request, surface))
+        """Answer what is no new request for generated text."""
         name = f"{request.method} {request.path}"
         if page := self._pages.routes.get(name):
             return await page(request)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import cached_property
 from typing import Any
 
@@ -96,14 +96,15 @@ class Exchange:
         if self._task:
             self._task.cancel()
 
-    async def serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream) -> web.StreamResponse:
+    def serve(self, request: web.BaseRequest, raw: bytes, upstream: Upstream) -> Awaitable[web.StreamResponse]:
         """Answer the client. Raises LabelError while nothing was sent; later errors go into the stream."""
+        # Every coroutine that waits for another is gone through at every chunk: so no more of them than it takes.
         work = self._serve(request, raw, upstream)
         if self._server.on_disconnect == "drain":
-            self._task = asyncio.create_task(work)
-            return await self._outlast(self._task)
+            self._task = task = asyncio.create_task(work)
+            return self._outlast(task)
         self._task = asyncio.current_task()
-        return await work
+        return work
 
     async def _outlast(self, task: "asyncio.Task[web.StreamResponse]") -> web.StreamResponse:
         """Wait for the answer also when its client leaves, so that the upstream finishes: DRAIN seconds at most."""
@@ -150,15 +151,15 @@ class Exchange:
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in withheld]
         return UpstreamRequest(request.method, self.job.path, headers, raw, mark)
 
-    async def _relay(self, request: web.BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
+    def _relay(self, request: web.BaseRequest, response: UpstreamResponse) -> Awaitable[web.StreamResponse]:
         if response.status >= 400:
-            return await self._refused(request, response)
+            return self._refused(request, response)
         self.notice.watermark_skipped = response.watermark_skipped
         self._require_watermark()
         headers = self._headers(response)
         if response.header("content-type").lower().startswith("text/event-stream"):
-            return await self._stream(request, response, headers)
-        return await self._whole(request, response, headers)
+            return self._stream(request, response, headers)
+        return self._whole(request, response, headers)
 
     def _headers(self, response: UpstreamResponse) -> Headers:
         """Return the headers of the answer."""
