@@ -112,7 +112,7 @@ class Store:
     """The log in one file; `reading` for who may not write it. Raises SettingsError when the file cannot be used."""
 
     def __init__(self, path: Path, *, reading: bool = False) -> None:
-        self._path = path
+        self._path = Path(os.path.realpath(path))  # SQLite keeps its journal beside what a link leads to
         try:
             self._db = self._connected(reading)
         except OSError as error:
@@ -202,7 +202,14 @@ class Store:
             # Without a journal beside it nobody writes, and SQLite need not make one, which a reader may not.
             how = "mode=ro" if Path(f"{self._path}-wal").exists() else "mode=ro&immutable=1"
             db = sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-            if (done := self._schema(db)) < len(MIGRATIONS):
+            try:
+                done = self._schema(db)
+            except sqlite3.OperationalError as error:
+                raise SettingsError(
+                    f"audit log {self._path} cannot be read here: {error}; copy it, with the -wal file beside it if "
+                    "there is one, into a folder that you may write, and read the copy"
+                ) from error
+            if done < len(MIGRATIONS):
                 raise SettingsError(
                     f"audit log {self._path} was written by an older llm-label (schema {done}) and may only be read "
                     "here; its owner brings it up to date with: llm-label audit list"

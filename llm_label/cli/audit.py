@@ -158,6 +158,7 @@ def _store(config: Path | None, log: Path | None) -> Store:
     path = log or load(config).audit.path or default_audit()
     if not path.exists():
         raise InputError(f"there is no audit log at {path}; name it with --log or audit.path")
+    path = path.resolve()
     return Store(path, reading=not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)))
 
 

@@ -19,12 +19,13 @@ from llm_label.audit.log import Log
 from llm_label.errors import ClientError, LabelError, NotFound, NotOffered, Stopping, WrongMethod
 from llm_label.policy import Caller, Policy, RequestView, decide
 from llm_label.proxy.body import body_of, whole_of
+from llm_label.proxy.candidates import Choosing, check
 from llm_label.proxy.clients import Clients
 from llm_label.proxy.exchange import Exchange, Job
 from llm_label.proxy.guard import read_body, strip
 from llm_label.proxy.jsonspan import loads
 from llm_label.proxy.metrics import Board, Row
-from llm_label.proxy.pages import Detect, Pages
+from llm_label.proxy.pages import DETECT, Detect, Pages
 from llm_label.proxy.retrieval import KEPT_ROUTES, Stored, derived_id, stored
 from llm_label.proxy.surfaces import chat, completions, messages, responses
 from llm_label.proxy.surfaces.reading import error_body
@@ -156,7 +157,10 @@ class Proxy:
             await self._check_continued(view)
         query = request.rel_url.raw_query_string
         path = f"{surface.PATH}?{query}" if query else surface.PATH
-        return self._exchange(surface, view, secrets.token_hex(16), path), raw
+        exchange = self._exchange(surface, view, secrets.token_hex(16), path)
+        if exchange.plan.watermark and surface is chat and isinstance(self._upstream, Choosing) and self._key:
+            check(raw, self._key)
+        return exchange, raw
 
     async def _again(self, request: web.BaseRequest, asked: Stored) -> tuple[Exchange, bytes]:
         """Plan the marks of a stored answer as they were planned first."""
@@ -268,7 +272,7 @@ def _not_served(request: web.BaseRequest, name: str) -> ClientError:
         return NotOffered(f"{name} is not served: WebSocket and Realtime answers cannot be marked here; {served}")
     if request.path.startswith(("/v1/batches", "/v1/files")):
         return NotOffered(f"{name} is not served: batch results would come back without marks; {served}")
-    if request.path in {*SURFACES, *COUNTED} and request.method != "GET":
+    if (request.path in {*SURFACES, *COUNTED} and request.method != "GET") or request.path == DETECT:
         return WrongMethod(f"{request.path} takes POST, not {request.method}")
     return NotOffered(f"{name} is not served: it could carry generated text that llm-label cannot mark; {served}")
 

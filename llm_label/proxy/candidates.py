@@ -24,7 +24,7 @@ from llm_label.watermark.keyring import Key
 from llm_label.watermark.schemes.select import Select
 from llm_label.watermark.selection import choice
 
-__all__ = ["Choosing", "choosing"]
+__all__ = ["Choosing", "check", "choosing"]
 
 Body: TypeAlias = dict[str, Any]
 
@@ -106,7 +106,7 @@ class Choosing:
         await self._inner.close()
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Answer one request; a chat completion that is to be marked comes back whole. Raises ClientError as well."""
+        """Answer one request; a chat completion that is to be marked comes back whole."""
         mark, plain = request.watermark, replace(request, watermark=None)
         if mark is None:
             return await self._inner.send(plain)
@@ -115,7 +115,6 @@ class Choosing:
             response.watermark_skipped = lambda: Skipped.UPSTREAM.value
             return response
         body = loads(request.body)
-        _check(body, mark.key)
         stream = body.get("stream") is True
         whole = {name: value for name, value in body.items() if name not in STREAMED} if stream else body
         drawn = await self._candidates(plain, whole, mark.key)
@@ -176,8 +175,9 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _check(body: Body, key: Key) -> None:
-    """Raise ClientError for what cannot be marked by choosing, or costs too much."""
+def check(raw: bytes, key: Key) -> None:
+    """Raise ClientError for a request that cannot be marked by choosing, or costs too much."""
+    body = loads(raw)
     n, each = asked.count(body), _count(key)
     if n * each > MOST:
         raise ClientError(

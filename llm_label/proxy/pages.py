@@ -20,7 +20,9 @@ from llm_label.proxy.metrics import Row, render
 from llm_label.proxy.upstream import Upstream, UpstreamRequest
 from llm_label.verify.source import is_blank
 
-__all__ = ["Detect", "Pages"]
+__all__ = ["DETECT", "Detect", "Pages"]
+
+DETECT = "/llm-label/detect"
 
 STRANGERS_MAX = 256 * 1024  # bytes of a text that is judged without the admin token
 Detect = Callable[[bytes | str, bool], dict[str, Any]]  # (text, exact figures?) -> verdict JSON
@@ -49,7 +51,7 @@ class Pages:
             "GET /healthz": self._healthz,
             "GET /readyz": self._readyz,
             "GET /metrics": self._metrics,
-            "POST /llm-label/detect": self._detection,
+            f"POST {DETECT}": self._detection,
         }
 
     async def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:

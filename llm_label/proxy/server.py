@@ -160,7 +160,6 @@ async def _work(
     site = web.SockSite(runner, sock)
     await site.start()
     gc.collect()
-    gc.set_threshold(50_000, 20, 50)
     gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of a request
     ready(_address(settings.server.host, sock), parts.policy)
     await stop.wait()

@@ -130,7 +130,7 @@ def _cut(n: int, size: int) -> tuple[int, int]:
     return (PHASES, lanes) if size > PHASES else (1, 1)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=3)
 def _spectra(device: Device, seed: int, size: int, phases: int, lanes: int) -> npt.NDArray[np.complex128]:
     """Return the conjugate spectra [phases / lanes, phases, size / phases / 2 + 1] of the table's bits minus a half.
 

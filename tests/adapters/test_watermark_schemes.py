@@ -25,7 +25,6 @@ from tests.adapters.toy import EOS, PAD, toy, write
 ROOT = bytes(range(50, 82))
 DUAL = Key.new("two", ROOT, Spec(scheme="dual_gumbel", parameters=(("alpha", 0.3),)))
 COIN = Key.new("coin", ROOT, Spec(scheme="bernoulli"))
-COIN_PAYLOAD = Key.new("coins", ROOT, Spec(scheme="bernoulli", payload_bits=4))
 OTHERS = [Key.new("other", bytes(32), key.spec) for key in (DUAL, COIN)]
 pytestmark = pytest.mark.usefixtures("no_keys_left_over")
 
@@ -68,22 +67,6 @@ def test_the_coin_marks_greedy_decoding_and_beams(model: Any, given: dict[str, A
 def test_two_keys_refuse_what_one_key_refuses(model: Any, given: dict[str, Any]) -> None:
     with pytest.raises(MarkError, match="use do_sample=True with num_beams=1"):
         write(model, watermarking_config(DUAL), **given)
-
-
-def test_the_coin_is_never_tossed_twice_for_one_token(model: Any) -> None:
-    """A processor in logits_processor= besides the configuration would add delta twice, unseen."""
-    config = watermarking_config(COIN)
-    once = [config.construct_processor(128)]
-    with pytest.raises(MarkError, match="'coin' is in logits_processor and in watermarking_config.*twice; leave out"):
-        write(model, config, logits_processor=once)
-    payload = watermarking_config(COIN_PAYLOAD, payload=3)
-    with pytest.raises(MarkError, match="twice"):
-        write(model, payload, logits_processor=[watermarking_config(COIN_PAYLOAD, payload=2).construct_processor(128)])
-    for row in write(model, None, logits_processor=[config.construct_processor(128)]):  # alone it is no mistake
-        assert scan(row, COIN).log10_p < -6
-    other = watermarking_config(OTHERS[1]).construct_processor(128)  # two keys are two marks
-    for row in write(model, config, logits_processor=[other]):
-        assert scan(row, COIN).log10_p < -4 and scan(row, OTHERS[1]).log10_p < -4
 
 
 def test_two_keys_give_different_answers_even_where_one_would_not(model: Any) -> None:

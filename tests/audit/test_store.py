@@ -262,3 +262,11 @@ def test_an_old_log_that_may_only_be_read_is_one_clear_line(tmp_path: Path) -> N
         Store(tmp_path / "a.sqlite3", reading=True)
     with pytest.raises(SettingsError, match="cannot be opened: unable to open"):
         Store(tmp_path / "none.sqlite3", reading=True)
+
+
+def test_a_link_leads_to_what_is_being_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    writer = Store(tmp_path / "there" / "a.sqlite3")
+    writer.write([ENTRY])
+    (tmp_path / "link.sqlite3").symlink_to(tmp_path / "there" / "a.sqlite3")
+    assert Store(tmp_path / "link.sqlite3", reading=True).list() == [ENTRY]

@@ -221,6 +221,7 @@ def test_eight_candidates_are_drawn_at_a_time_and_no_more_than_128(tmp_path: Pat
         refused = asked(up, n=26)
         assert refused.status == 400 and "ask for n = 25 or fewer" in refused.json()["error"]["message"]
         assert not sent(up), "before anything is sent"
+        assert not up.entries(), "no answer was due, so none has failed"
         assert len(asked(up, n=6).json()["choices"]) == 6
         assert len(sent(up)) == 30 and 1 < most[0] <= 8
 

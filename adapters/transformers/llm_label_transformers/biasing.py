@@ -8,7 +8,6 @@ from llm_label.watermark.keyring import Key
 from llm_label.watermark.prf import CHUNK, Stream
 from llm_label.watermark.schemes.bernoulli import Bernoulli
 from llm_label_transformers import race
-from llm_label_transformers.callers import are_drafts, running_with
 from llm_label_transformers.completion import CompletionProcessor
 
 __all__ = ["BiasLogitsProcessor", "greens_on_device", "greens_on_host"]
@@ -26,12 +25,10 @@ class BiasLogitsProcessor(CompletionProcessor):
         assert isinstance(key.spec.rules, Bernoulli)
         self._rules = key.spec.rules
         self._first: torch.Tensor | None = None
-        self._alone = False
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Return scores [b, v] with delta added where (context, token) is green; ids are [b, length]."""
-        self._alone = self._alone or self._check_alone()
         self._check_prompt(input_ids)
         contexts = np.array(self._contexts(input_ids), dtype=np.int64)
         if not len(contexts):
@@ -42,21 +39,6 @@ class BiasLogitsProcessor(CompletionProcessor):
         biased[rows, tokens] += self._rules.delta
         return biased  # type: ignore[return-value]  # FloatTensor is an alias in name only
 
-    def of_key(self, key: Key) -> bool:
-        return self._key.fingerprint == key.fingerprint
-
-    def _check_alone(self) -> bool:
-        """Refuse to add delta twice to what is written; say whether that is settled, which drafts do not do."""
-        twins = [one for one in running_with(self) if isinstance(one, BiasLogitsProcessor) and one.of_key(self._key)]
-        if len(twins) < 2:
-            return True
-        if are_drafts():  # `generate()` hands an assistant the model's processors and their configuration too
-            return False
-        raise MarkError(
-            f"key {self._key.id!r} is in logits_processor and in watermarking_config, and would be applied twice; "
-            "leave out the one in logits_processor"
-        )
-
     def _check_prompt(self, input_ids: torch.Tensor) -> None:
         """Refuse drafts that another tokenizer wrote: their prompt is not the one that was learnt."""
         if len(input_ids) != 1:  # such drafts come one at a time
@@ -66,7 +48,8 @@ class BiasLogitsProcessor(CompletionProcessor):
         if not torch.equal(input_ids[0, : len(self._first)], self._first):
             raise MarkError(
                 "the watermark cannot follow an assistant that starts from other tokens than the model; use one "
-                "with the model's tokenizer, or leave out watermarking_config or the assistant"
+                "with the model's tokenizer, or leave out watermarking_config or the assistant. Without an assistant: "
+                "make a processor for each generate()"
             )
 
 
