@@ -85,6 +85,9 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is told it with
         sys.exit(f"start.py: Python {sys.version.split()[0]} was given, 3.11 or newer is needed")
     what, rest = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if what in ("-h", "--help"):
+        print(USAGE)
+        return
     if what not in ("demo", "test", "clients", "fuzz", "env", *ASIDE):
         sys.exit(USAGE)
     if what in ASIDE:

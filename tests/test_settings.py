@@ -64,9 +64,15 @@ def test_every_section_can_come_from_the_environment() -> None:
             "settings: labels.positions: 'top' is not known; known: start, middle, end",
         ),
         ({"labels": {"positions": "start"}}, "labels.positions: a list in [brackets] is expected (given: 'start')"),
-        ({"server": {"port": 99999}}, "server.port: Input should be less than or equal to 65535 (given: 99999)"),
+        ({"server": {"port": 99999}}, "server.port: must be at most 65535 (given: 99999)"),
         ({"server": {"workers": "two"}}, "server.workers: a whole number is expected (given: 'two')"),
         ({"labels": {"regimes": ["us"]}}, "labels.regimes: 'us' is not known; known: cn, eu, kr, none"),
+        ({"labels": {"regimes": []}}, "settings: labels.regimes: name at least one of cn, eu, kr, or none (given: [])"),
+        ({"labels": {"regimes": ["cn", "none"]}}, "labels.regimes: 'none' stands alone; leave it out, or the others"),
+        ({"labels": {"middle_after": 2_000_000}}, "labels.middle_after: must be at most 1000000 (given: 2000000)"),
+        ({"server": {"drain": -1}}, "server.drain: must be at least 0 (given: -1)"),
+        ({"server": {"max_body": 1}}, "server.max_body: must be at least 1024 (given: 1)"),
+        ({"upstreams": [{"read_timeout": 0}]}, "upstreams.0.read_timeout: must be above 0 (given: 0)"),
         ({"server": 3}, "server: a table is expected"),
         ({"clients": {}}, "clients: write [[clients]] with two brackets"),
         ({"clients": [{"nam": "a"}]}, "client number 1: unknown key 'nam'; did you mean 'name'?"),
@@ -120,6 +126,8 @@ def test_a_wrong_name_in_the_environment_is_refused_too() -> None:
         ({"LLM_LABEL_SERVER_PORT": "x"}, "LLM_LABEL_SERVER_PORT: server.port: a whole number is expected (given: 'x')"),
         ({"LLM_LABEL_UPSTREAM_READ_TIMEOUT": "0"}, "LLM_LABEL_UPSTREAM_READ_TIMEOUT: upstreams.0.read_timeout"),
         ({"LLM_LABEL_SERVER_PROT": "1"}, "LLM_LABEL_SERVER_PROT: unknown key 'server.prot'; did you mean 'port'?"),
+        ({"LLM_LABEL_FOO_BAR": "1"}, "LLM_LABEL_FOO_BAR: unknown key 'foo'; known here: provider,"),
+        ({"LLM_LABEL_LABELS_REGIMES": ""}, "LLM_LABEL_LABELS_REGIMES: labels.regimes: name at least one of cn, eu,"),
         ({"LLM_LABEL_LABELS": "start"}, "LLM_LABEL_LABELS names no key of [labels]; known: regimes, positions,"),
         ({"LLM_LABEL_CLIENTS_NAME": "x"}, "LLM_LABEL_CLIENTS_NAME: clients can only be given in the settings file"),
     ],
@@ -137,6 +145,17 @@ def test_the_flag_that_is_wrong_is_named_and_the_file_otherwise(tmp_path: Path) 
         load(file, {})
     with pytest.raises(SettingsError, match="^--label: labels.positions: 'top' is not known"):
         load(None, {}, {"labels.positions": ["top"]}, {"labels.positions": "--label"})
+
+
+def test_a_variable_is_not_blamed_for_what_the_file_holds_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "llm-label.toml"
+    file.write_text("[[upstreams]]\nurl = 'http://a'\n[[upstreams]]\nurl = 'http://b'\n")
+    with pytest.raises(SettingsError, match=r"llm-label\.toml: upstreams: one table is expected"):
+        load(file, {"LLM_LABEL_UPSTREAM": "http://c"})
+
+
+def test_none_stands_for_no_regime() -> None:
+    assert parse({"labels": {"regimes": ["none"]}}).labels.regimes == ("none",)
 
 
 def test_what_may_be_a_clients_key_stands_in_no_error() -> None:

@@ -42,7 +42,7 @@ Exit status: 0 no rate is significantly above its level, 1 one is, 2 an error.
 
 \b
 Examples:
-  llm-label calibrate letters/ articles.jsonl.gz
+  llm-label calibrate letters/ articles.jsonl.gz --keys 100
   llm-label calibrate letters/ --tokenizer /models/qwen3 --keys 1000 --plot rates.png --plot rates.svg
   llm-label calibrate pages.jsonl --family site --json > calibration.json
 """
@@ -151,6 +151,8 @@ def _section(
     wanted = keys or max(LEAST_KEYS, -(-AIM // count))
     if wanted * count > MOST_UNITS:
         raise InputError(f"--keys {wanted} for {count} families is too many; at most {MOST_UNITS // count} keys")
+    # The bar needs a terminal; this line tells everybody what there is to wait for.
+    click.echo(f"llm-label calibrate: {spec.scheme}, {wanted:,} throw-away keys × {len(ids):,} documents", err=True)
     made = [throw_away_key(spec, seed.to_bytes(8, "big"), number) for number in range(wanted)]
     with _progress(f"{spec.scheme}, {wanted} throw-away keys", wanted) as advance:
         thrown = throw_away(ids, labels, made, seed, lambda: advance(1))

@@ -1,13 +1,13 @@
 """`llm-label check`: the settings, validated and explained duty by duty."""
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from llm_label.audit.store import Store
 from llm_label.cli.serve import given_settings, options
 from llm_label.errors import SettingsError
 from llm_label.keyfile import load_keyring
@@ -48,14 +48,13 @@ def check(config: Path | None, as_json: bool, **given: Any) -> int:
 
 
 def _check_audit(path: Path) -> None:
-    """See that the log can be opened, or made, without making it."""
-    folder = next(p for p in (path, *path.absolute().parents) if p.exists())
+    """See that the log can be opened, as serve opens it, or made, without making it."""
     try:
         if path.exists():
-            if path.is_dir() or not os.access(path, os.W_OK):
-                raise PermissionError
-        else:  # permissions alone do not tell: some folders take no files from anybody
-            tempfile.TemporaryDirectory(dir=folder).cleanup()
+            return Store(path).close()
+        folder = next(p for p in path.absolute().parents if p.exists())
+        # Permissions alone do not tell: some folders take no files from anybody.
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
     except OSError as error:
         why = f": {error.strerror}" if error.strerror else ""
         raise SettingsError(f"audit log {path} cannot be written{why}; name a file in audit.path") from error

@@ -77,7 +77,7 @@ def asked(out: str | None, keys: tuple[str, ...], names: Sequence[str], as_json:
 
 def _same(out: str, name: str) -> bool:
     try:
-        return os.path.samefile(out, name)
+        return os.path.realpath(out) == os.path.realpath(name) or os.path.samefile(out, name)
     except (OSError, ValueError):  # one of the two is not there
         return False
 

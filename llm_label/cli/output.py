@@ -20,7 +20,7 @@ def opened(out: str | Path, option: str, mode: int = 0o666) -> Iterator[BinaryIO
 
     A new one gets the mode (less the umask), one that was there keeps its own. Raises InputError that names the option.
     """
-    new = not os.path.lexists(out)
+    new = not os.path.exists(out)
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT, mode)
     except (OSError, ValueError) as error:
@@ -31,7 +31,7 @@ def opened(out: str | Path, option: str, mode: int = 0o666) -> Iterator[BinaryIO
             yield file
         except BaseException:
             if new:
-                os.unlink(out)
+                os.unlink(os.path.realpath(out))
             raise
 
 

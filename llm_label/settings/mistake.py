@@ -26,6 +26,9 @@ PLAIN = {
     "too_short": "must not be empty",
     "too_long": "one table is expected",  # upstreams
     "missing": "is missing",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le}",
     "string_pattern_mismatch": "must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit",
 }
 
@@ -48,7 +51,9 @@ def mistake(error: ErrorDetails, tree: Mapping[str, Any]) -> str:
         return f"{name}: {given!r} is not known; known: {known}"
     if error["type"] == "tuple_type" and loc in (("upstreams",), ("clients",)):
         return f"{name}: write [[{name}]] with two brackets"
-    return f"{name}: {PLAIN.get(error['type'], error['msg'])}{_given(given)}"
+    plain = PLAIN.get(error["type"])
+    said = plain.format_map(error.get("ctx", {})) if plain else error["msg"]
+    return f"{name}: {said}{_given(given)}"
 
 
 def _client(loc: tuple[int | str, ...], tree: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:

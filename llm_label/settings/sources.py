@@ -59,10 +59,18 @@ def parse(tree: Mapping[str, Any], source: str = "settings", sources: Mapping[st
         return Settings.model_validate(tree)
     except ValidationError as error:
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a slip in a key explains the rest
-        steps = [str(step) for step in first["loc"]]
-        paths = (".".join(steps[:k]) for k in range(len(steps), 0, -1))
-        given = next((sources[path] for path in paths if path in sources), None) if sources else None
+        given = _source_of([str(step) for step in first["loc"]], first["type"], sources or {})
         raise SettingsError(f"{given or source}: {mistake(first, tree)}") from None
+
+
+def _source_of(steps: list[str], kind: str, sources: Mapping[str, str]) -> str | None:
+    """Name the variable or flag that made this mistake, None: neither did."""
+    for k in range(len(steps), 0, -1):
+        if found := sources.get(".".join(steps[:k])):
+            return found
+    if kind == "extra_forbidden":  # a whole table that does not exist, because of a key in it
+        return next((name for path, name in sources.items() if path.startswith(".".join([*steps, ""]))), None)
+    return None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -31,6 +31,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _consistent(regimes: tuple[Regime, ...]) -> tuple[Regime, ...]:
+    """Refuse a list that says nothing, and one that says both that a regime holds and that none does."""
+    if not regimes:
+        raise PydanticCustomError("regimes", "name at least one of cn, eu, kr, or none")
+    if "none" in regimes and len(regimes) > 1:
+        raise PydanticCustomError("regimes", "'none' stands alone; leave it out, or the others")
+    return regimes
+
+
 class ProviderSettings(_Section):
     """Who the record names. Neither is ever invented; the proxy refuses to start without one."""
 
@@ -39,7 +48,7 @@ class ProviderSettings(_Section):
 
 
 class LabelSettings(_Section):
-    regimes: tuple[Regime, ...] = ("cn",)
+    regimes: Annotated[tuple[Regime, ...], AfterValidator(_consistent)] = ("cn",)
     positions: tuple[Position, ...] = ("start",)
     language: str = "auto"
     texts: dict[str, str] = {}  # language -> the operator's own wording

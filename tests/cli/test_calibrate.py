@@ -66,6 +66,7 @@ def test_own_and_throw_away_keys_are_measured_by_family(tmp_path: Path) -> None:
     assert section["throw_away"]["levels"][0]["units"] == 40 * 31
     assert [key["key"] for key in section["keys"]] == ["gumbel-0", "gumbel-1"]
     assert section["keys"][0]["levels"][0]["units"] == 31 and section["templates"][0]["documents"] == 30
+    assert done.stderr == "llm-label calibrate: gumbel, 40 throw-away keys × 60 documents\n"  # no bar: no terminal
     assert found["status"] == "fine" and "seed:3" in found["signature"] and "tokenizer_path" not in done.stdout
     assert asked(*arguments, "--json").stdout == done.stdout
     shown = asked(*arguments)

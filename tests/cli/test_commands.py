@@ -129,6 +129,12 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
     assert not (tmp_path / "state").exists()
     no_folder = run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH="llm-label.toml/log/audit.sqlite3")
     assert_one_line_error(no_folder, "cannot be written: Not a directory; name a file in audit.path")
+    (tmp_path / "notdb").write_text("this is no database\n" * 100)
+    for path in ("notdb", "."):
+        assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH=path), "cannot be opened: ")
+    assert (tmp_path / "notdb").read_text() == "this is no database\n" * 100
+    Store(tmp_path / "log").close()
+    assert run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH="log").returncode == 0
     assert json.loads(run("check", "--json", cwd=tmp_path).stdout)["upstream"] == "http://gpu:8000"
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_LABELS_POSITION="end"), "did you mean 'positions'?")
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="某公司"), "code")
@@ -138,13 +144,26 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_WATERMARK_KEY="k"), "make one with")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_check_refuses_a_log_in_a_folder_that_takes_no_files(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    Store(folder / "log").close()
+    folder.chmod(0o500)
+    flags = ("--provider", "Acme", "--upstream", "http://gpu:8000")
+    for name, told in (("log", "cannot be opened: "), ("new", "cannot be written: Permission denied")):
+        assert_one_line_error(run("check", *flags, cwd=tmp_path, LLM_LABEL_AUDIT_PATH=f"folder/{name}"), told)
+    folder.chmod(0o700)
+
+
 def test_check_takes_what_serve_would_be_given(tmp_path: Path) -> None:
     flags = ("--provider", "Acme", "--upstream", "http://gpu:8000", "--label", "end", "--language", "en", "--port", "1")
     told = json.loads(run("check", *flags, "--json", cwd=tmp_path).stdout)
     assert (told["upstream"], told["listens on"]) == ("http://gpu:8000", "127.0.0.1:1, 1 worker(s)")
     assert told["visible label"].endswith("at end")
     assert_one_line_error(run("check", *flags, "--label", "top", cwd=tmp_path), "--label: labels.positions: 'top'")
-    assert_one_line_error(run("check", *flags, "--payload", "-1", cwd=tmp_path), "--payload: watermark.payload: Input")
+    assert_one_line_error(
+        run("check", *flags, "--payload", "-1", cwd=tmp_path), "--payload: watermark.payload: must be at least 0"
+    )
     unused = run("check", *flags, "--payload", "1", cwd=tmp_path)
     assert_one_line_error(unused, "watermark.payload is set but watermark.key names no key")
 
@@ -300,8 +319,9 @@ def test_a_client_key_is_made_once_and_only_its_hash_is_written(tmp_path: Path) 
     (tmp_path / "key").chmod(0o600)
     again = run("keys", "client", "web-app", "--key-file", "key", cwd=tmp_path)
     assert (again.stdout, again.stderr) == (made.stdout, "")
-    (tmp_path / "llm-label.toml").write_text(made.stdout)
-    checked = run("check", "--json", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="A", LLM_LABEL_UPSTREAM="http://x")
+    settings = '[provider]\nname = "A"'  # a last line that nothing ended
+    (tmp_path / "llm-label.toml").write_text(settings + made.stdout)
+    checked = run("check", "--json", cwd=tmp_path, LLM_LABEL_UPSTREAM="http://x")
     assert json.loads(checked.stdout)["clients"] == "web-app (human); nobody else"
     (tmp_path / "key").write_text("changeme")
     assert_one_line_error(run("keys", "client", "x", "--key-file", "key", cwd=tmp_path), "128 are needed")

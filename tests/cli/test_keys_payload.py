@@ -92,6 +92,7 @@ def test_a_secure_key_has_16_bytes_and_says_what_hashes_it(run: Run, scheme: str
         (["show", "b", "--with-names"], "--with-names goes with --for-auditor"),
         (["show", "b", "--reveal", "--for-auditor"], "--reveal and --for-auditor exclude each other"),
         (["show", "b", "--for-auditor", "--out", "key"], "key exists already and is not overwritten; name a new file"),
+        (["show", "b", "--for-auditor", "--out", ""], "^--out names no file; name a new one$"),
         (["show", "b", "--for-auditor", "--out", "no/key"], "no/key cannot be made: No such file or directory"),
     ],
 )
@@ -116,12 +117,22 @@ def test_a_payloads_name_is_replaced_when_that_is_asked_for(run: Run, tmp_path: 
     assert read_keyring(tmp_path / "ring.json").get("k").name_of(7) == "two"
 
 
-@pytest.mark.parametrize("arguments", [("k", "7", "--replce"), ("--replce", "k", "7", "x"), ("k", "-x", "y")])
+@pytest.mark.parametrize(
+    "arguments", [("k", "7", "--replce"), ("k", "7", "-x"), ("--replce", "k", "7", "x"), ("k", "-x", "y")]
+)
 def test_a_mistyped_option_is_no_name(run: Run, arguments: tuple[str, ...]) -> None:
     run("new", "k", "--payload-bits", "8")
     done = run("payload", *arguments)
     assert done.exit_code == 2 and "payload 7" not in run("list").stdout
     assert "No such option" in done.stderr or "not a valid integer" in done.stderr
+
+
+def test_after_two_dashes_a_name_may_begin_with_one(run: Run, tmp_path: Path) -> None:
+    run("new", "k", "--payload-bits", "8")
+    ring = tmp_path / "ring.json"
+    done = CliRunner().invoke(keys, ["payload", "--keyring", str(ring), "k", "7", "--", "-x"])
+    assert done.exit_code == 0, done.output
+    assert read_keyring(ring).get("k").name_of(7) == "-x"
 
 
 def test_an_auditors_ring_goes_into_a_new_file_of_its_owner_alone(run: Run, tmp_path: Path) -> None:

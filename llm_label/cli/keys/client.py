@@ -28,4 +28,5 @@ def client(name: str, key_file: Path | None) -> None:
         raise SettingsError(str(error).replace("settings: client number 1: name", "a client's name", 1)) from None
     if key_file is None:
         click.echo(f"llm-label: the key of {name}, shown only now: {key}", err=True)
-    click.echo(f'[[clients]]\nname = "{name}"\nkey_sha256 = "{digest}"')
+    # The blank line keeps the table apart from what it is appended to, also from a last line that nothing ended.
+    click.echo(f'\n[[clients]]\nname = "{name}"\nkey_sha256 = "{digest}"')

@@ -10,15 +10,24 @@ from llm_label.errors import InputError
 __all__ = ["payload"]
 
 
+class _Command(click.Command):
+    """Remember what came after `--`, where anything may begin with a dash."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = args[args.index("--") + 1 :] if "--" in args else []
+        return super().parse_args(ctx, args)
+
+
 def _no_option(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Refuse an option that does not exist: to let -1 through as a number, the parser passes all of them on."""
-    if value.startswith("--"):
+    if value.startswith("-") and value not in ctx.meta[__name__]:
         raise click.NoSuchOption(value, ctx=ctx)
     return value
 
 
 @click.command(
     "payload",
+    cls=_Command,
     short_help="Name the deployment that writes a payload.",
     epilog='Example: llm-label keys payload 2026-12 17 "support chat, Frankfurt"',
     context_settings={"ignore_unknown_options": True},

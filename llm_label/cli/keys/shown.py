@@ -51,6 +51,8 @@ def show(id: str, reveal: bool, for_auditor: bool, with_names: bool, out: Path |
         )
     if with_names and not for_auditor:
         raise InputError("--with-names goes with --for-auditor; alone the names are shown anyway")
+    if out == Path():  # what an empty shell variable leaves
+        raise InputError("--out names no file; name a new one")
     key = read(named(keyring)).get(id)
     if for_auditor:
         told = Keyring((key.for_auditor(names=with_names),)).dumps().rstrip()
