@@ -21,7 +21,7 @@ class Gone(ConnectionError):
 class Held(web.StreamResponse):
     """A stream whose headers leave with its first bytes where these are there already, else at once."""
 
-    _send_headers_immediately = False
+    _send_headers_immediately = False  # aiohttp's own, as `web.Response` has it; without it they would leave at once
     _http: AbstractStreamWriter | None = None
 
     async def begin(self, request: web.BaseRequest) -> None:
