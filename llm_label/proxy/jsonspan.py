@@ -188,18 +188,10 @@ def _absent(raw: bytes, name: str) -> bool:
 
 
 def _only(raw: bytes, name: str, was: str) -> tuple[int, int] | None:
-    """Find the value of a key that stands in the text once, if it is the string `was`.
-
-    A quoted name cannot occur inside a JSON string, whose quotes are escaped; as a value it counts, to be safe.
-    """
-    quoted = dumps(name)
-    at = raw.find(quoted)
-    if at < 0 or raw.find(quoted, at + 1) >= 0 or b"\\u00" in raw:
+    """Find the value of a key that no other key is called, if it is the string `was`."""
+    start = _sole(raw, name)
+    if start is None:
         return None
-    start = _skip_space(raw, at + len(quoted))
-    if raw[start : start + 1] != b":":
-        return None
-    start = _skip_space(raw, start + 1)
     end = _skip_value(raw, start)
     return (start, end) if loads(raw[start:end]) == was else None
 

@@ -7,19 +7,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-__all__ = [
-    "AuditSettings",
-    "ClientSettings",
-    "LabelSettings",
-    "ProviderSettings",
-    "ServerSettings",
-    "Settings",
-    "Structured",
-    "Traffic",
-    "UpstreamSettings",
-    "WatermarkSettings",
-]
-
 Regime = Literal["cn", "eu", "kr", "none"]
 Position = Literal["start", "middle", "end"]
 Traffic = Literal["human", "machine"]
