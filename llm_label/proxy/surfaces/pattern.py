@@ -28,7 +28,6 @@ class Pattern:
     def __init__(self, holes: list[Hole], rest: bytes, data: slice, index: int) -> None:
         self.index = index
         self._holes, self._rest, self._data = holes, rest, data
-        self._alone = holes[0][0] if len(holes) == 1 else None  # what stands before a text that alone changes
 
     @classmethod
     def of(cls, event: Event, path: Path, index: int, changing: Collection[str] = ()) -> "Pattern | None":
@@ -51,8 +50,6 @@ class Pattern:
 
     def read(self, raw: bytes) -> tuple[str, int | None] | None:
         """Return the text and the running number of an event of this pattern; None: it has to be parsed."""
-        if self._alone is not None:
-            return self._read_alone(raw, self._alone)
         at, text, number = 0, "", None
         for before, stop, kind in self._holes:
             if not raw.startswith(before, at):
@@ -71,15 +68,6 @@ class Pattern:
             elif kind == "text":
                 text = plain
         return (text, number) if raw[at:] == self._rest else None
-
-    def _read_alone(self, raw: bytes, before: bytes) -> tuple[str, None] | None:
-        """Do what `read` does where nothing but the text changes."""
-        end = len(raw) - len(self._rest)
-        if end < len(before) or not (raw.startswith(before) and raw.endswith(self._rest)):
-            return None
-        piece = raw[len(before) : end]
-        text = None if b'"' in piece else _plain(piece)
-        return None if text is None else (text, None)
 
     def event(self, raw: bytes) -> Event:
         """Return the event that bytes of this pattern are."""
