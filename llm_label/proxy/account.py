@@ -65,8 +65,8 @@ class Account:
         await self.ensure()
 
     def identify(self) -> None:
-        """Put the upstream's number on record before the client knows it: it may ask again while the answer runs."""
-        if not self._job.again and (given := self.marking.answer.outcome().upstream_id):
+        """Put the upstream's number on record when the client gets it: it may ask again while the answer runs."""
+        if not self._job.again and self.entry.result == "open" and (given := self.marking.answer.outcome().upstream_id):
             self.entry.upstream_id = given
             self._log.put(self.entry)
 

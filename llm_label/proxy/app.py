@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Iterator
 from typing import Any
@@ -132,10 +131,13 @@ class Proxy:
 
     async def _serve(self, request: web.BaseRequest, prepared: Awaitable[tuple[Exchange, bytes]]) -> web.StreamResponse:
         began = time.monotonic()
-        with self._counting_refusals():
+        try:
             exchange, raw = await prepared
             if self._stopped:
                 raise Stopping("the server is being stopped")
+        except LabelError as error:
+            self._row.refused(error.status)
+            raise
         self._open.add(exchange)
         self._row.in_flight(len(self._open))
         try:
@@ -157,7 +159,7 @@ class Proxy:
             await self._check_continued(view)
         query = request.rel_url.raw_query_string
         path = f"{surface.PATH}?{query}" if query else surface.PATH
-        exchange = self._exchange(surface, view, secrets.token_hex(16), path)
+        exchange = self._exchange(surface, view, path)
         if exchange.plan.watermark and surface is chat and isinstance(self._upstream, Choosing) and self._key:
             check(raw, self._key)
         return exchange, raw
@@ -176,11 +178,11 @@ class Proxy:
             view = asked.anew(await self._answer(request, asked, caller), caller)
             entry = entry or self._log.get(content_id)  # another request for it was quicker, and made its entry
         more = {} if asked.after is None else {"skip_through": asked.after}
-        return self._exchange(asked.surface, view, content_id, asked.path, again=entry, more=more), raw
+        return self._exchange(asked.surface, view, asked.path, known_id=content_id, again=entry, more=more), raw
 
-    def _exchange(self, surface: Surface, view: RequestView, content_id: str, path: str, **more: Any) -> Exchange:
+    def _exchange(self, surface: Surface, view: RequestView, path: str, **more: Any) -> Exchange:
         upstream = self._settings.upstreams[0].url
-        job = Job(surface, view, decide(view, self._policy), content_id, path, upstream, **more)
+        job = Job(surface, view, decide(view, self._policy), path, upstream, **more)
         return Exchange(job, self._policy, self._key, self._settings.server, self._log)
 
     async def _entry_of(self, upstream_id: str, caller: Caller) -> Entry | None:

@@ -250,14 +250,17 @@ class Exchange:
 
     async def _feed(self, chunks: AsyncIterator[bytes], client: Writer) -> UpstreamError | None:
         """Send on piece by piece, until the upstream ends or nothing can follow; return how it broke off, if it did."""
-        marking = self.marking
+        marking, account = self.marking, self.account
         try:
             async for chunk in chunks:
                 if client.gone:  # before the next label is applied, which would reach nobody
                     self._notice(client)
                 out = marking.feed(chunk)
-                if out and self.first_byte and not (self.account.left or marking.opened):
-                    await client.write(out)
+                if out and self.first_byte and not (account.left or marking.opened):
+                    try:
+                        await client.write(out)
+                    except ConnectionError:
+                        self._notice(client)
                 else:
                     await self._deliver(client, out)
                 if marking.broke:
@@ -272,8 +275,9 @@ class Exchange:
         if not out or self.account.left:
             return
         if not self.first_byte and self.job.surface is responses:
-            self.account.identify()
-        await client.write(out)
+            asyncio.get_running_loop().call_soon(self.account.identify)  # before anybody else's turn
+        with contextlib.suppress(ConnectionError):  # the client is gone, which is looked at before the next chunk
+            await client.write(out)
         self.first_byte = self.first_byte or time.monotonic()
 
     def _notice(self, client: Writer) -> None:

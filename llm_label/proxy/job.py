@@ -1,6 +1,8 @@
 """What one exchange is about."""
 
+import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from llm_label.audit.entry import Entry
@@ -17,8 +19,13 @@ class Job:
     surface: Surface
     view: RequestView
     plan: Plan
-    content_id: str
     path: str  # with the query, as it goes to the upstream
     upstream: str  # its name, for the log
-    again: Entry | None = None  # the answer is asked for again, and this is what happened the first time
+    known_id: str | None = None  # the content id of an answer that is asked for again
+    again: Entry | None = None  # and what happened the first time
     more: dict[str, Any] = field(default_factory=dict)  # what the surface's Answer takes beside
+
+    @cached_property
+    def content_id(self) -> str:
+        """The number of the answer; one that is new gets it when it is first asked for, while the upstream thinks."""
+        return self.known_id or secrets.token_hex(16)

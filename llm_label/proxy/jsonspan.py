@@ -7,7 +7,7 @@ bytes. The text must be valid JSON (a real parser has read it first). Nothing he
 import json
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -15,15 +15,26 @@ import orjson
 __all__ = ["Editor", "Path", "dumps", "find", "loads"]
 
 Path = tuple[str | int, ...]
+_Edit = tuple[int, int, bytes]  # from where, to where, what stands there afterwards
 
+_SPAN = itemgetter(0, 1)  # of an edit; of those at one place the first comes first
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^ \t\r\n,\]}]+")
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
-def find(raw: bytes, path: Path) -> tuple[int, int] | None:
-    """Return the span of the value at `path`, None when there is none. Of equal keys the last counts, as in parsers."""
+def find(raw: bytes, path: Path, was: str | None = None) -> tuple[int, int] | None:
+    """Return the span of the value at `path`, None when there is none. Of equal keys the last counts, as in parsers.
+
+    `was`, the string that a parser read there, lets it be found without walking the whole text.
+    """
+    name = path[-1] if path else 0
+    if isinstance(name, str):
+        if was is not None and (span := _only(raw, name, was)):
+            return span
+        if _absent(raw, name):
+            return None
     start = _skip_space(raw, 0)
     for step in path:
         members = _members(raw, start) if isinstance(step, str) else _items(raw, start)
@@ -58,13 +69,6 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-@dataclass
-class _Edit:
-    start: int
-    end: int
-    text: bytes
-
-
 class Editor:
     """Collect edits of one JSON text, then `apply` them together."""
 
@@ -79,24 +83,28 @@ class Editor:
         return bool(self._edits)
 
     def set(self, path: Path, value: object, was: str | None = None) -> None:
-        """Replace the value at `path`, or add it as the last member of its object. The parent must exist.
+        """Replace the value at `path`, or add it to its object, which must exist.
 
-        `was`, the string that a parser read there, lets the place be found without walking the whole text.
+        A new member stands last in the whole text's object and first in one inside it: there the place is known
+        without looking for the object's end. `was`, the string that a parser read there, lets the place of an old one
+        be found without walking the whole text.
         """
-        text = dumps(value)
-        name = path[-1]
+        text, name = dumps(value), path[-1]
         span = _only(self.raw, name, was) if was is not None and isinstance(name, str) else None
-        span = span or self._find(path)
+        if span is None and not (isinstance(name, str) and _absent(self.raw, name)):
+            span = self._walk(path)
         if span is not None:
-            self._edits.append(_Edit(*span, text))
+            self._edits.append((*span, text))
             return
-        parent = self._parent(path[:-1])
-        if parent is None or self.raw[parent[0] : parent[0] + 1] != b"{" or not isinstance(name, str):
+        start = self._start(path[:-1])
+        if start is None or self.raw[start : start + 1] != b"{" or not isinstance(name, str):
             raise LookupError(f"no object at {path[:-1]!r}")
-        inner = _skip_space(self.raw, parent[0] + 1)
+        inner = _skip_space(self.raw, start + 1)
         comma = b"" if self.raw[inner : inner + 1] == b"}" else b","
-        at = parent[1] - 1
-        self._edits.append(_Edit(at, at, comma + dumps(name) + b":" + text))
+        member = dumps(name) + b":" + text
+        last = len(path) == 1
+        at = self.raw.rindex(b"}") if last else start + 1
+        self._edits.append((at, at, comma + member if last else member + comma))
 
     def delete(self, parent: Path, names: Collection[str]) -> None:
         """Take the members called `names` out of the object at `parent`, with one comma each and nothing else."""
@@ -112,16 +120,16 @@ class Editor:
             if name not in names:
                 kept_end = end
             elif not last:
-                self._edits.append(_Edit(at, after, b""))
+                self._edits.append((at, after, b""))
             elif kept_end is None:
-                self._edits.append(_Edit(at, end, b""))
+                self._edits.append((at, end, b""))
             else:  # its comma stands behind the last member that stays
                 self._cut(kept_end, end)
             at = after
 
     def _cut(self, start: int, end: int) -> None:
-        self._edits = [edit for edit in self._edits if not start <= edit.start < end]
-        self._edits.append(_Edit(start, end, b""))
+        self._edits = [edit for edit in self._edits if not start <= edit[0] < end]
+        self._edits.append((start, end, b""))
 
     def append(self, path: Path, value: object) -> None:
         """Add an item to the end of the list at `path`, which must exist."""
@@ -130,7 +138,7 @@ class Editor:
             raise LookupError(f"no list at {path!r}")
         ends = [end for _, (_, end) in _items(self.raw, span[0])]
         at = ends[-1] if ends else span[1] - 1
-        self._edits.append(_Edit(at, at, (b"," if ends else b"") + dumps(value)))
+        self._edits.append((at, at, (b"," if ends else b"") + dumps(value)))
 
     def drop(self, path: Path, indices: Collection[int]) -> None:
         """Take items out of the list at `path`, each with one comma. Items that stay may be edited as well."""
@@ -140,23 +148,20 @@ class Editor:
         kept = next((i for i in range(len(spans)) if i not in indices), len(spans))
         if kept and spans:
             end = spans[kept][0] if kept < len(spans) else spans[-1][1]
-            self._edits.append(_Edit(spans[0][0], end, b""))
+            self._edits.append((spans[0][0], end, b""))
         for i in range(kept + 1, len(spans)):
             if i in indices:
-                self._edits.append(_Edit(spans[i - 1][1], spans[i][1], b""))
+                self._edits.append((spans[i - 1][1], spans[i][1], b""))
 
-    def _parent(self, path: Path) -> tuple[int, int] | None:
-        """Return the span of the object at `path`, which is there."""
+    def _start(self, path: Path) -> int | None:
+        """Return where the value at `path` begins."""
         if not path:
-            return self.raw.index(b"{"), len(self.raw.rstrip())
+            return _skip_space(self.raw, 0)
         start = _sole(self.raw, path[0]) if len(path) == 1 and isinstance(path[0], str) else None
-        return self._walk(path) if start is None else (start, _skip_value(self.raw, start))
-
-    def _find(self, path: Path) -> tuple[int, int] | None:
-        name = path[-1]
-        if isinstance(name, str) and _absent(self.raw, name):
-            return None
-        return self._walk(path)
+        if start is not None:
+            return start
+        span = self._walk(path)
+        return span[0] if span else None
 
     def _walk(self, path: Path) -> tuple[int, int] | None:
         """Do what `find` does, and remember what was walked over."""
@@ -175,16 +180,22 @@ class Editor:
     def apply(self) -> bytes:
         """Return the edited text; spans must not overlap."""
         out, at = [], 0
-        for edit in sorted(self._edits, key=lambda e: (e.start, e.end)):
-            out += [self.raw[at : edit.start], edit.text]
-            at = edit.end
+        for start, end, text in sorted(self._edits, key=_SPAN) if len(self._edits) > 1 else self._edits:
+            out += [self.raw[at:start], text]
+            at = end
         out.append(self.raw[at:])
         return b"".join(out)
 
 
 def _absent(raw: bytes, name: str) -> bool:
     """Say for sure that no key is called `name`: neither as it is nor spelt with escapes."""
-    return dumps(name) not in raw and b"\\u00" not in raw
+    return raw.find(dumps(name)) < 0 and not _respelt(raw, name)
+
+
+def _respelt(raw: bytes, name: str) -> bool:
+    """Say whether a key in `raw` may be `name`, spelt otherwise than `dumps` spells it (RFC 8259, 7)."""
+    escape = b"\\u00" if name.isascii() and "/" not in name else b"\\"
+    return raw.find(escape) >= 0  # `in` would try the bytes as a number first, and raise
 
 
 def _only(raw: bytes, name: str, was: str) -> tuple[int, int] | None:
@@ -192,6 +203,9 @@ def _only(raw: bytes, name: str, was: str) -> tuple[int, int] | None:
     start = _sole(raw, name)
     if start is None:
         return None
+    text = dumps(was)  # as most servers write it
+    if raw.startswith(text, start):
+        return start, start + len(text)
     end = _skip_value(raw, start)
     return (start, end) if loads(raw[start:end]) == was else None
 
@@ -203,11 +217,15 @@ def _sole(raw: bytes, name: str) -> int | None:
     """
     quoted = dumps(name)
     at = raw.find(quoted + b":")
-    if at < 0 or raw.find(quoted + b":", at + 1) >= 0 or b"\\u00" in raw:
+    if at < 0 or _respelt(raw, name):
         return None
-    if any(quoted + blank in raw for blank in (b" ", b"\n", b"\r", b"\t")):  # it may be a key as well
+    behind = at + len(quoted) + 1
+    if raw.count(quoted) > 1 and (
+        raw.find(quoted + b":", behind) >= 0
+        or any(quoted + blank in raw for blank in (b" ", b"\n", b"\r", b"\t"))  # it may be a key as well
+    ):
         return None
-    return _skip_space(raw, at + len(quoted) + 1)
+    return _skip_space(raw, behind)
 
 
 def _members(raw: bytes, at: int) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -82,11 +82,12 @@ class Marking:
         return pending + self.answer.error_frame(error)
 
     def _mark(self, events: list[sse.Event]) -> bytes:
-        out = []
+        out, several = [], len(events) > 1
         for event in events:
             over = self.answer.failed or self.answer.ended
             try:
-                out.append(event.raw if self.opened else self.answer.feed(event.for_all()))
+                known = event.raw if self.opened else self.answer.again(event.raw) if several else None
+                out.append(self.answer.feed(event.for_all()) if known is None else known)
             except UpstreamError as error:
                 if not self._fail_open:
                     if over:

@@ -12,6 +12,7 @@ from llm_label.errors import UpstreamError
 __all__ = ["Event", "Parser", "frame"]
 
 BOM = b"\xef\xbb\xbf"
+CR = 13  # as a number it is looked for without a detour
 _EOL = rb"(?:\r\n|\n|\r)"
 _BLANKS = re.compile(rb"[\r\n]+")
 # The end of a line, then an empty line. A CR before LF is half a line end, so the first may not stop there.
@@ -140,7 +141,7 @@ def _of_one_event(chunk: bytes) -> bytes | None:
         chunk.startswith(b"data: ", at)
         and chunk.find(b"\n", at) == len(chunk) - 2
         and chunk.endswith(b"\n\n")
-        and b"\r" not in chunk
+        and CR not in chunk
     )
     return chunk[at + 6 : -2] if one else None
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -49,31 +50,25 @@ class Writer:
         self._answer, self._seconds = answer, seconds
         self._loop = asyncio.get_running_loop()
         self._since = time.monotonic()  # when the last write began
-        self._writing = False
-        self._lost = False  # a write found nobody
         self._unsent = sys.maxsize  # bytes that waited at the last look
         self._comment: asyncio.Task[None] | None = None
         self._every = min(seconds or STALLED, STALLED)
-        self._timer = self._loop.call_later(self._every, self._look)
+        self._timer: asyncio.Handle = self._loop.call_soon(self._set_timer)  # behind the first bytes
 
     @property
     def gone(self) -> bool:
         """Whether the client has left; what was written after that has reached nobody."""
-        return self._lost or self._transport is None or self._transport.is_closing()
+        return self._transport is None or self._transport.is_closing()
 
-    async def write(self, data: bytes) -> None:
-        """Hand bytes over and wait while the client is slow; look at `gone` afterwards."""
-        self._writing, self._since = True, time.monotonic()
-        try:
-            await self._http.write(data)
-        except ConnectionError:
-            self._lost = True
-        self._writing = False
+    def write(self, data: bytes) -> Awaitable[None]:
+        """Hand bytes over and wait while the client is slow. Raises ConnectionError when it has left."""
+        self._since = time.monotonic()
+        return self._http.write(data)
 
-    async def finish(self) -> None:
+    def finish(self) -> Awaitable[None]:
         """Write what is left of the answer, its end in any case."""
-        self._writing, self._since = True, time.monotonic()
-        await self._answer.write_eof()
+        self._since = time.monotonic()
+        return self._answer.write_eof()
 
     def silence(self) -> None:
         """Write no more comments: what is written may be parts of events."""
@@ -84,9 +79,12 @@ class Writer:
         if self._comment:
             self._comment.cancel()
 
+    def _set_timer(self) -> None:
+        self._timer = self._loop.call_later(self._every, self._look)
+
     def _look(self) -> None:
         transport, silent = self._protocol.transport, time.monotonic() - self._since
-        if transport and (self._writing or self._protocol.writing_paused):  # a comment would only wait behind the rest
+        if transport and self._protocol.writing_paused:  # a comment would only wait behind the rest
             unsent = transport.get_write_buffer_size()
             if unsent < self._unsent:  # it is slow, but it takes something
                 self._since, silent = time.monotonic(), 0.0
@@ -99,5 +97,5 @@ class Writer:
         self._timer = self._loop.call_later(left if left > 0 else self._every, self._look)
 
     async def _say(self) -> None:
-        if not (self._writing or self.gone):  # the upstream spoke meanwhile
+        if not (self._protocol.writing_paused or self.gone):  # the upstream spoke meanwhile
             await self.write(KEEP_ALIVE)

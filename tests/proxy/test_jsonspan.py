@@ -1,6 +1,7 @@
 """Edits of raw JSON change one value and keep every other byte."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,6 +48,22 @@ def test_only_the_edited_bytes_change() -> None:
     out = edited(RAW, (("b", 0, "c"), "标签"), (("e", "new"), 1), (("z",), [2]))
     expected = RAW.replace(b'"x\\"}{"', '"标签"'.encode()).replace(b'"e":{}', b'"e":{"new":1}')
     assert out == expected[:-1] + b',"z":[2]}'
+
+
+@pytest.mark.parametrize("name", ["content", "a/b", "é", "标签", 'q"', "tab\t"])
+@pytest.mark.parametrize("escape", [lambda c: f"\\u{ord(c):04x}", lambda c: "\\/" if c == "/" else c])
+def test_a_key_is_found_however_it_is_spelt(name: str, escape: Callable[[str], str]) -> None:
+    plain = json.dumps(name)[1:-1] if escape("a") == "a" else name
+    raw = b'{"x":{"%b":"old"}}' % "".join(map(escape, plain)).encode()
+    assert find(raw, ("x", name)) == find(raw, ("x", name), "old") == (raw.index(b'"old"'), raw.index(b'"old"') + 5)
+    assert json.loads(edited(raw, (("x", name), "new"))) == {"x": {name: "new"}}
+
+
+def test_a_new_member_stands_first_inside_and_last_outside() -> None:
+    raw = b' { "e" : { "i" : 1 } , "n" : { } } '
+    assert edited(raw, (("e", "a"), 1)) == b' { "e" : {"a":1, "i" : 1 } , "n" : { } } '
+    assert edited(raw, (("n", "a"), 1)) == b' { "e" : { "i" : 1 } , "n" : {"a":1 } } '
+    assert edited(raw, (("a",), 1)) == b' { "e" : { "i" : 1 } , "n" : { } ,"a":1} '
 
 
 def test_of_equal_keys_the_last_counts_as_in_parsers() -> None:

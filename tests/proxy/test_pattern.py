@@ -114,7 +114,7 @@ def test_most_events_of_a_stream_are_known_again(name: str) -> None:
 @pytest.mark.parametrize("number", [b"007", b"-1", b"1.5", b"1e3", b"", b"9" * 30, b"null"])
 def test_a_number_of_another_form_is_parsed(number: bytes) -> None:
     raw = _responses("a", 3)
-    pattern = Pattern.of(Event(raw, raw[6:-2]), ("delta",), 0, ("sequence_number",))
+    pattern = Pattern.of(Event(raw, raw[6:-2]), ("delta",), "a", 0, ("sequence_number",))
     assert pattern and pattern.read(raw) == ("a", 3)
     assert pattern.read(raw.replace(b":3}", b":" + number + b"}")) is None
 
@@ -122,13 +122,13 @@ def test_a_number_of_another_form_is_parsed(number: bytes) -> None:
 @pytest.mark.parametrize("behind", [b": %b\n\n", b"id: %b\n\n", b"x%b\n\n"])
 def test_an_event_with_more_behind_its_data_is_parsed(behind: bytes) -> None:
     data = _responses("a", 3)[6:-2]
-    assert Pattern.of(Event(b"data: " + data + b"\n" + behind % data, data), ("delta",), 0) is None
+    assert Pattern.of(Event(b"data: " + data + b"\n" + behind % data, data), ("delta",), "a", 0) is None
 
 
 @pytest.mark.parametrize("before", [b"", b"event: e\n", b": comment\r\n", b"id: 1\r"])
 def test_what_stands_before_the_data_belongs_to_the_pattern(before: bytes) -> None:
     data = _responses("a", 3)[6:-2]
     raw = before + b"data:" + data + b"\n\n"
-    pattern = Pattern.of(Event(raw, data), ("delta",), 0)
+    pattern = Pattern.of(Event(raw, data), ("delta",), "a", 0)
     assert pattern and pattern.read(raw) == ("a", None) and pattern.read(b"x" + raw) is None
     assert pattern.event(raw) == Event(raw, data)

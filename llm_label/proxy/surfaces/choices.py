@@ -169,7 +169,7 @@ class Choices(ABC):
         pieces = [self._read(at, choice) for at, choice in enumerate(choices)]
         self._note_upstream(body)
         finished, broken = self._finished, bool(body.get("error"))
-        before = b"".join(self._chunk_choice(editor, at, body, pieces[at], broken) for at in range(len(choices)))
+        before = b"".join([self._chunk_choice(editor, at, body, texts, broken) for at, texts in enumerate(pieces)])
         if broken:
             self.failed = True
             before += self._flush()
@@ -195,7 +195,7 @@ class Choices(ABC):
         """Do what `_chunk` does, for the frame that nearly every frame of a stream is."""
         if self._lessons:
             self._lessons -= 1
-            self._pattern = Pattern.of(event, ("choices", 0, *self.TEXT), index, CHANGING)
+            self._pattern = Pattern.of(event, ("choices", 0, *self.TEXT), text, index, CHANGING)
         new = self._choice(index).feed(text)
         return event.raw if new == text else self._with_text(event, new, text)
 

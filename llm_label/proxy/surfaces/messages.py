@@ -96,6 +96,10 @@ class Answer:
     _last: bool = False  # the closing `llm_label` object was sent
     _pattern: Pattern | None = None  # of the last event that brought text
     _lessons: int = LESSONS  # how often it may still be learnt
+    _spare: Choice | None = None  # for the first turn: made while the upstream thinks
+
+    def __post_init__(self) -> None:
+        self._spare = Choice(self.plan.labeler())
 
     def whole(self, raw: bytes) -> bytes:
         """Return the JSON answer with its marks."""
@@ -165,7 +169,8 @@ class Answer:
         return self._turns[-1]
 
     def _begin(self, blocks: int = 0) -> None:
-        self._turns.append(Choice(self.plan.labeler()))
+        self._turns.append(self._spare or Choice(self.plan.labeler()))
+        self._spare = None
         self._next, self._last, self.ended, self._pattern = blocks, False, False, None
 
     # Whole answers.
@@ -269,7 +274,7 @@ class Answer:
             return event.raw
         if self._lessons:
             self._lessons -= 1
-            self._pattern = Pattern.of(event, TEXT, index)
+            self._pattern = Pattern.of(event, TEXT, text, index)
         return self._write(event, TEXT, text, index)
 
     def _block_starts(self, event: Event, block: Body, index: int) -> bytes:

@@ -18,7 +18,9 @@ LESSONS = 8  # patterns that are learnt for one answer; events that change in ot
 MOST_DIGITS = 15
 _DATA = re.compile(rb"(?:\A|[\r\n])data: ?\Z")
 
-# The bytes since the last thing that changes, the byte that ends this one, and what it is: text, string, number.
+_BACKSLASH = 92
+# The bytes since the byte that ended the last thing that changes, the byte that ends this one, and what it is: text,
+# string, number.
 Hole = tuple[bytes, bytes, str]
 
 
@@ -30,12 +32,12 @@ class Pattern:
         self._holes, self._rest, self._data = holes, rest, data
 
     @classmethod
-    def of(cls, event: Event, path: Path, index: int, changing: Collection[str] = ()) -> "Pattern | None":
-        """Learn from an event with the text at `path`, and top-level members that change; None: it cannot be learnt."""
+    def of(cls, event: Event, path: Path, text: str, index: int, changing: Collection[str] = ()) -> "Pattern | None":
+        """Learn from an event with `text` at `path`, and top-level members that change; None: it cannot be learnt."""
         raw, data = event.raw, event.data or b""
         start = len(raw.rstrip(b"\r\n")) - len(data)  # nothing but its line ends may stand behind the one data line
         alone = start >= 5 and raw[start:].startswith(data) and _DATA.search(raw, 0, start)
-        if not alone or not raw.endswith(b"\n") or (span := find(data, path)) is None:
+        if not alone or not raw.endswith(b"\n") or (span := find(data, path, text)) is None:
             return None
         spans = [(*span, "text")]
         for name in changing:
@@ -44,21 +46,21 @@ class Pattern:
         holes, at = [], 0
         for first, end, kind in sorted(spans):
             quote = kind != "number"  # a string keeps its quotes
-            holes.append((raw[at : start + first + quote], raw[start + end - quote :][:1], kind))
-            at = start + end - quote
+            stop = start + end - quote
+            holes.append((raw[at : start + first + quote], raw[stop : stop + 1], kind))
+            at = stop + 1
         return cls(holes, raw[at:], slice(start, start + len(data) - len(raw)), index)
 
     def read(self, raw: bytes) -> tuple[str, int | None] | None:
         """Return the text and the running number of an event of this pattern; None: it has to be parsed."""
-        at, text, number = 0, "", None
+        text, number, rest = "", None, raw
         for before, stop, kind in self._holes:
-            if not raw.startswith(before, at):
+            behind = rest.removeprefix(before)
+            if len(behind) == len(rest):
                 return None
-            at += len(before)
-            end = raw.find(stop, at)
-            if end < 0:
+            piece, found, rest = behind.partition(stop)
+            if not found:
                 return None
-            piece, at = raw[at:end], end
             if kind == "number":
                 if not piece.isdigit() or (piece[0] == 48 and len(piece) > 1) or len(piece) > MOST_DIGITS:
                     return None
@@ -67,7 +69,7 @@ class Pattern:
                 return None
             elif kind == "text":
                 text = plain
-        return (text, number) if raw[at:] == self._rest else None
+        return (text, number) if rest == self._rest else None
 
     def event(self, raw: bytes) -> Event:
         """Return the event that bytes of this pattern are."""
@@ -76,7 +78,7 @@ class Pattern:
 
 def _plain(piece: bytes) -> str | None:
     """Return what a JSON string says that stands in its text as it is."""
-    if b"\\" in piece:
+    if _BACKSLASH in piece:
         return None
     try:
         text = piece.decode()

@@ -172,7 +172,7 @@ class Answer:
         part = self._part(body)
         if self._lessons:
             self._lessons -= 1
-            learnt = Pattern.of(event, ("delta",), 0, CHANGING)
+            learnt = Pattern.of(event, ("delta",), piece, 0, CHANGING)
             self._pattern = (learnt, part) if learnt else None
         return self._piece(event, ("delta",), piece, part)
 
