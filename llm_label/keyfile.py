@@ -2,7 +2,11 @@
 
 import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from llm_label.errors import KeyringError
@@ -10,7 +14,14 @@ from llm_label.settings import Settings, default_keyring, read_private
 from llm_label.watermark.keyring import Keyring, Spec, tokenizer_digest
 from llm_label.watermark.schemes import SCHEMES
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 __all__ = [
+    "alone",
     "digest_of",
     "keyring_path",
     "load_keyring",
@@ -19,6 +30,8 @@ __all__ = [
     "tokenizer_spec",
     "write_keyring",
 ]
+
+PATIENCE = 10.0  # seconds to wait for another command; one holds a ring for milliseconds
 
 
 def keyring_path(settings: Settings, given: Path | None = None) -> Path:
@@ -73,6 +86,62 @@ def write_keyring(path: Path, ring: Keyring) -> None:
     except BaseException:
         os.unlink(scratch)
         raise
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other commands from changing a ring between its reading and its writing. Raises KeyringError.
+
+    The lock is a file of its own, beside the ring, whose file every write replaces by another.
+    """
+    path = Path(os.path.realpath(path))
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _locked(lock)
+    except OSError as error:
+        raise KeyringError(f"keyring {path} cannot be written: {lock}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        if fcntl is None:
+            os.close(handle)  # Windows removes no open file
+            lock.unlink(missing_ok=True)
+        else:
+            lock.unlink(missing_ok=True)  # while it is ours: once it is free it may be another's
+            os.close(handle)
+
+
+def _locked(lock: Path) -> int:
+    """Return the lock file's handle once it is ours. Raises KeyringError after PATIENCE, OSError."""
+    deadline = time.monotonic() + PATIENCE
+    while (handle := _taken(lock)) is None:
+        if time.monotonic() > deadline:
+            remedy = f"if there is none, delete {lock}" if fcntl is None else "let it end, or stop it"
+            raise KeyringError(f"{lock} is held by another command, for more than {PATIENCE:g} s; {remedy}")
+        time.sleep(0.01)
+    return handle
+
+
+def _taken(lock: Path) -> int | None:
+    """Try to take a lock file; None while another command has it. A killed one leaves it free, if there is flock."""
+    if fcntl is None:
+        try:
+            return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return None
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), os.stat(lock)):  # else who had it took it away meanwhile
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
 
 
 def new_private(path: Path, text: str) -> None:

@@ -109,7 +109,7 @@ _READ = f"SELECT {', '.join(COLUMNS)} FROM entries"
 
 
 class Store:
-    """The log in one file; `reading` for who may not write it. Raises SettingsError when the file cannot be used."""
+    """The log in one file; `reading` leaves it as it is. Raises SettingsError when the file cannot be used."""
 
     def __init__(self, path: Path, *, reading: bool = False) -> None:
         self._path = Path(os.path.realpath(path))  # SQLite keeps its journal beside what a link leads to
@@ -199,27 +199,50 @@ class Store:
 
     def _connected(self, reading: bool) -> sqlite3.Connection:
         if reading:
-            # Without a journal beside it nobody writes, and SQLite need not make one, which a reader may not.
-            how = "mode=ro" if Path(f"{self._path}-wal").exists() else "mode=ro&immutable=1"
-            db = sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-            try:
-                done = self._schema(db)
-            except sqlite3.OperationalError as error:
-                raise SettingsError(
-                    f"audit log {self._path} cannot be read here: {error}; copy it, with the -wal file beside it if "
-                    "there is one, into a folder that you may write, and read the copy"
-                ) from error
-            if done < len(MIGRATIONS):
-                raise SettingsError(
-                    f"audit log {self._path} was written by an older llm-label (schema {done}) and may only be read "
-                    "here; its owner brings it up to date with: llm-label audit list"
-                )
-            return db
+            return self._readable()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():  # who asked for what is the operator's to know; SQLite's other files follow
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self._path, timeout=10, isolation_level=None)
         self._bring_up_to_date(db)
+        return db
+
+    def _readable(self) -> sqlite3.Connection:
+        """Open a log that is there; no file is changed, and none stays that was not there."""
+        if not self._path.stat().st_size:
+            raise SettingsError(f"audit log {self._path} is empty: no proxy has written to it yet")
+        db = sqlite3.connect(f"{self._path.as_uri()}?{self._way_to_read()}", uri=True, isolation_level=None)
+        try:
+            db.execute("PRAGMA query_only = ON")
+            done = self._schema(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            if "no such table" in str(error):
+                raise SettingsError(f"audit log {self._path} is a database of something else; name the log") from error
+            raise SettingsError(
+                f"audit log {self._path} cannot be read here: {error}; copy it, with the -wal file beside it if "
+                "there is one, into a folder that you may write, and read the copy"
+            ) from error
+        return db if done == len(MIGRATIONS) else self._copied(db)
+
+    def _way_to_read(self) -> str:
+        """Choose how SQLite opens a log that it shall leave as it is."""
+        if Path(f"{self._path}-wal").exists():
+            return "mode=ro"  # a proxy writes, or broke off: SQLite reads both files, and `ro` does not merge them
+        if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK):
+            # SQLite makes an empty journal and takes it away again when it closes; after `ro` that would stay.
+            return "mode=rw"
+        # Where no journal can be made nothing else works. `immutable` takes no locks: should a proxy start just now and
+        # merge its journal while we read, what we read may be torn, or of different moments. Reading again mends it.
+        return "mode=ro&immutable=1"
+
+    def _copied(self, old: sqlite3.Connection) -> sqlite3.Connection:
+        """Bring a copy up to date, not the log of an older version: its proxy may be writing to it."""
+        db = sqlite3.connect("", isolation_level=None)  # a temporary file of SQLite's own, gone when closed
+        old.backup(db)
+        old.close()
+        self._bring_up_to_date(db)
+        db.execute("PRAGMA query_only = ON")
         return db
 
     def _bring_up_to_date(self, db: sqlite3.Connection) -> None:

@@ -2,9 +2,11 @@
 
 import datetime
 import json
-import os
 import re
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +14,7 @@ import click
 
 from llm_label.audit.entry import Entry, Result
 from llm_label.audit.store import Count, Store
-from llm_label.errors import InputError
+from llm_label.errors import InputError, SettingsError
 from llm_label.settings import default_audit, load
 
 __all__ = ["audit"]
@@ -59,7 +61,8 @@ def list_entries(
     config: Path | None, log: Path | None, limit: int, result: str | None, since: float | None, as_json: bool
 ) -> None:
     """List the newest entries, one a line; times are UTC."""
-    entries = _store(config, log).list(limit, result, since)
+    with _store(config, log) as store:
+        entries = store.list(limit, result, since)
     if as_json:
         click.echo(json.dumps([e.to_dict() for e in entries], ensure_ascii=False, indent=2))
         return
@@ -89,9 +92,9 @@ def counts(config: Path | None, log: Path | None, since: float | None, as_json: 
 
     Eligible is labelled + skipped + failed; open ones are on their way, or cut off.
     """
-    store = _store(config, log)
-    surfaces = _summed(store.counts(since))
-    still_open = len(store.list(-1, "open", since))
+    with _store(config, log) as store:
+        surfaces = _summed(store.counts(since))
+        still_open = len(store.list(-1, "open", since))
     if as_json:
         click.echo(json.dumps({"surfaces": surfaces, "open": still_open}, indent=2))
         return
@@ -114,24 +117,30 @@ def show(content_id: str, config: Path | None, log: Path | None, as_json: bool) 
 
     CONTENT_ID is the record's ProduceID, or its beginning; or the id that the answer itself bears, as chatcmpl-….
     """
-    store = _store(config, log)
+    with _store(config, log) as store:
+        entry = _found(store, content_id)
+    if as_json:
+        click.echo(json.dumps(entry.to_dict(), ensure_ascii=False, indent=2))
+        return
+    for name, value in _shown(entry).items():
+        click.echo(f"{name:<18} {'-' if value in (None, '') else value}")
+
+
+def _found(store: Store, content_id: str) -> Entry:
+    """Return the one entry that is meant. Raises InputError."""
     found = store.by_prefix(content_id.lower()) if re.fullmatch(r"[0-9A-Fa-f]{4,32}", content_id) else []
     if len(found) > 1 and (whole := store.get(content_id.lower())):  # of two proxies on one log, the one that made it
-        found = [whole]
-    if not found and content_id.isprintable() and (entry := store.by_upstream_id(content_id)):
-        found = [entry]
+        return whole
     if len(found) > 1:
         raise InputError(f"{content_id!r} begins more than one content id; give more of it")
+    if not found and content_id.isprintable() and (entry := store.by_upstream_id(content_id)):
+        return entry
     if not found:
         raise InputError(
             f"the audit log has no entry {content_id!r}; give a content id or its first 4 digits or more, as in "
             "`llm-label audit list`, or the id of the answer"
         )
-    if as_json:
-        click.echo(json.dumps(found[0].to_dict(), ensure_ascii=False, indent=2))
-        return
-    for name, value in _shown(found[0]).items():
-        click.echo(f"{name:<18} {'-' if value in (None, '') else value}")
+    return found[0]
 
 
 def _summed(found: list[Count]) -> dict[str, dict[str, Any]]:
@@ -154,12 +163,19 @@ def _table(rows: list[tuple[str, ...]]) -> None:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _store(config: Path | None, log: Path | None) -> Store:
+@contextmanager
+def _store(config: Path | None, log: Path | None) -> Iterator[Store]:
+    """Open the log that is meant, to read it only. Raises InputError, SettingsError."""
     path = log or load(config).audit.path or default_audit()
     if not path.exists():
         raise InputError(f"there is no audit log at {path}; name it with --log or audit.path")
-    path = path.resolve()
-    return Store(path, reading=not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)))
+    with closing(Store(path, reading=True)) as store:
+        try:
+            yield store
+        except sqlite3.DatabaseError as error:
+            raise SettingsError(
+                f"audit log {path} cannot be read: {error}; if a proxy has just started on it, read it again"
+            ) from error
 
 
 def _shown(entry: Entry) -> dict[str, object]:

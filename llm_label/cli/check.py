@@ -1,6 +1,7 @@
 """`llm-label check`: the settings, validated and explained duty by duty."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,23 @@ def check(config: Path | None, as_json: bool, **given: Any) -> int:
 
 
 def _check_audit(path: Path) -> None:
-    """See that the log can be opened, as serve opens it, or made, without making it."""
+    """See that serve can open or make the log; neither make nor change it."""
     try:
         if path.exists():
-            return Store(path).close()
-        folder = next(p for p in path.absolute().parents if p.exists())
+            _check_log(path)
+        folder = next(p for p in Path(os.path.realpath(path)).parents if p.exists())
         # Permissions alone do not tell: some folders take no files from anybody.
         tempfile.TemporaryDirectory(dir=folder).cleanup()
     except OSError as error:
         why = f": {error.strerror}" if error.strerror else ""
         raise SettingsError(f"audit log {path} cannot be written{why}; name a file in audit.path") from error
+
+
+def _check_log(path: Path) -> None:
+    """Raise SettingsError for a file that holds something else, OSError for one that may not be written."""
+    if path.stat().st_size:  # an empty one serve makes a log of
+        Store(path, reading=True).close()
+    path.open("r+b").close()
 
 
 def duties(settings: Settings, policy: Policy, key: Key | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_label.audit.entry import Entry
+from llm_label.audit.entry import COLUMNS, Entry
 from llm_label.audit.log import DELAY, Log
 from llm_label.audit.store import MIGRATIONS, Store
 from llm_label.errors import MarkError, SettingsError
@@ -244,24 +244,92 @@ def test_who_may_only_read_reads_and_changes_nothing(tmp_path: Path, running: bo
     writer.write([ENTRY])
     if not running:
         writer.close()
-    before = sorted(tmp_path.iterdir())
+    before = files(tmp_path)
     reader = Store(tmp_path / "a b?.sqlite3", reading=True)
     assert reader.get(ENTRY.content_id) == ENTRY and reader.list() == [ENTRY]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.write([ENTRY])
-    assert sorted(tmp_path.iterdir()) == before
+    reader.close()
+    after = files(tmp_path)
+    if running:
+        assert after.pop("a b?.sqlite3-shm") and before.pop("a b?.sqlite3-shm")  # it holds readers' marks
+    assert after == before
 
 
-def test_an_old_log_that_may_only_be_read_is_one_clear_line(tmp_path: Path) -> None:
-    Store(tmp_path / "a.sqlite3").close()
-    db = sqlite3.connect(tmp_path / "a.sqlite3")
-    db.execute("DELETE FROM migrations WHERE number = ?", (len(MIGRATIONS),))
-    db.commit()
-    db.close()
-    with pytest.raises(SettingsError, match="older llm-label .* may only be read here"):
-        Store(tmp_path / "a.sqlite3", reading=True)
-    with pytest.raises(SettingsError, match="cannot be opened: unable to open"):
-        Store(tmp_path / "none.sqlite3", reading=True)
+@pytest.mark.parametrize("shut", [False, True], ids=["writable", "in a folder without a journal"])
+def test_a_log_of_an_older_version_is_read_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut: bool
+) -> None:
+    path = tmp_path / "a.sqlite3"
+    with monkeypatch.context() as patched:
+        patched.setattr("llm_label.audit.store.MIGRATIONS", MIGRATIONS[:4])
+        old = Store(path)
+        columns = ", ".join(name for name in COLUMNS if name != "adopted")
+        values = [value for name, value in ENTRY.to_dict().items() if name != "adopted"]
+        old._db.execute(f"INSERT INTO entries ({columns}) VALUES ({', '.join('?' * len(values))})", values)
+        old.close()
+    if shut:
+        monkeypatch.setattr("llm_label.audit.store.os.access", lambda path, mode: False)
+    before = files(tmp_path)
+    reader = Store(path, reading=True)
+    assert reader.list() == [ENTRY] and reader.counts() == [] and reader.by_prefix("aaaa") == [ENTRY]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.write([ENTRY])
+    reader.close()
+    assert files(tmp_path) == before
+
+
+def test_what_is_no_log_is_one_clear_line_for_who_reads_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("not a database, " * 100)
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("CREATE TABLE logs (line TEXT)")
+    other.close()
+    before = files(tmp_path)
+    for name, told in (
+        ("empty", "empty is empty: no proxy has written to it yet"),
+        ("text", "cannot be opened: file is not a database"),
+        ("other", "a database of something else"),
+        ("none", "cannot be opened: No such file"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            Store(tmp_path / name, reading=True)
+    assert files(tmp_path) == before
+
+
+def test_what_a_proxy_left_when_it_was_killed_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
+    """A reader that may write would merge the journal into the log when it closes."""
+    writer = Store(tmp_path / "there.sqlite3")
+    writer.write([ENTRY])
+    (tmp_path / "killed").mkdir()
+    for end in ("", "-wal", "-shm"):
+        (tmp_path / "killed" / f"a.sqlite3{end}").write_bytes((tmp_path / f"there.sqlite3{end}").read_bytes())
+    before = files(tmp_path / "killed")
+    reader = Store(tmp_path / "killed" / "a.sqlite3", reading=True)
+    assert reader.list() == [ENTRY]
+    reader.close()
+    after = files(tmp_path / "killed")
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in ("a.sqlite3", "a.sqlite3-wal"))  # -shm holds readers' marks
+
+
+def test_who_reads_while_a_proxy_starts_and_stops_sees_whole_states(tmp_path: Path) -> None:
+    """What is read as `immutable` would be torn here, or stale."""
+    path = tmp_path / "a.sqlite3"
+    Store(path).close()
+    reader = Store(path, reading=True)
+    writer = Store(path)
+    writer.write([replace(ENTRY, content_id=f"{n:032}") for n in range(2000)])
+    writer._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert len(reader.list(-1)) == 2000
+    writer.close()
+    reader.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.sqlite3"]
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return what a folder holds: names, contents, moments of change."""
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
 
 
 def test_a_link_leads_to_what_is_being_written(tmp_path: Path) -> None:

@@ -182,6 +182,47 @@ def test_json_that_is_no_answer_is_itself_the_text(source: str) -> None:
     assert open_carrier(source).texts == (source,)
 
 
+ERRORS = {
+    "OpenAI": {"error": {"message": "m", "type": "invalid_request_error", "param": None, "code": "model_not_found"}},
+    "Anthropic": {"type": "error", "error": {"type": "overloaded_error", "message": "m"}, "request_id": "req_1"},
+    "vLLM": {"object": "error", "message": "m", "type": "BadRequestError", "param": None, "code": 400},
+    "Ollama": {"error": "model 'm' not found"},
+    "OpenRouter": {"error": {"message": "m", "code": 400, "metadata": {}}, "user_id": "user_1"},
+    "TGI": {"error": "Model is overloaded", "error_type": "overloaded"},
+    "DashScope": {"code": "InvalidApiKey", "message": "m", "request_id": "1"},
+    "Responses, in a stream": {"type": "error", "code": "server_error", "message": "m", "sequence_number": 3},
+}
+
+
+@pytest.mark.parametrize("maker", ERRORS)
+def test_an_error_answer_says_that_no_model_wrote_it(maker: str) -> None:
+    told = "it is built like an API's error answer, which holds no text that a model wrote"
+    source = json.dumps(ERRORS[maker])
+    carried = open_carrier(source)
+    assert (carried.problems, carried.unread) == ((told,), True)
+    assert carried.texts == (source,), "marks are sought in it all the same"
+    stream = open_carrier(f"event: error\ndata: {source}\n\n")
+    assert (stream.kind, stream.texts, stream.problems) == ("sse", (), (told,))
+
+
+def test_an_answer_that_failed_says_so_unless_there_is_text() -> None:
+    error, part = {"code": "server_error", "message": "m"}, {"type": "output_text", "text": "上海"}
+    for output, told in (([], 1), ([{"type": "message", "content": [part]}], 0)):
+        response = {"object": "response", "status": "failed", "error": error, "output": output}
+        carried = open_carrier(json.dumps(response))
+        assert (len(carried.problems), carried.unread, len(carried.texts)) == (told, bool(told), 1 - told)
+        stream = open_carrier(f"data: {json.dumps({'type': 'response.failed', 'response': response})}\n\n")
+        assert (len(stream.problems), stream.texts) == (told, carried.texts)
+    assert open_carrier('data: {"choices": [{"delta": {"content": "上海"}}]}\n\ndata: {"error": {}}\n').problems == ()
+    assert open_carrier('{"choices": [], "error": null}').problems == ()
+
+
+@pytest.mark.parametrize("source", ['{"error": null, "city": "上海"}', '{"error": 3}', '{"error": {}, "city": "上海"}', '{"code": "print()", "message": "上海"}', '{"type": "user"}', "{}"])  # fmt: skip
+def test_json_of_a_model_is_no_error_answer(source: str) -> None:
+    carried = open_carrier(source)
+    assert (carried.texts, carried.problems, carried.unread) == ((source,), (), False)
+
+
 @pytest.mark.parametrize("source", ['{"role": "assistant", "content": "上海"}', '{"text": "上海"}'])
 def test_single_message_and_detection_request_give_their_text(source: str) -> None:
     assert open_carrier(source).texts == ("上海",)
@@ -289,7 +330,8 @@ def test_every_chat_recording_is_recognised_and_its_text_joined() -> None:
                 continue
             carried = open_carrier(body if isinstance(body, str) else json.dumps(body))
         counts["sse" if recording["stream"] else "json"] += carried.kind == ("sse" if recording["stream"] else "json")
-        assert not carried.readings and not carried.unread
+        status = (recording.get("response") or {}).get("status") or 200
+        assert not carried.readings and carried.unread == (status >= 400), recording["id"]
     assert counts["sse"] >= 90 and counts["json"] >= 180, counts
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from llm_label.cli.keys.ring import named, option, write
+from llm_label.cli.keys.ring import changing, named, option, write
 from llm_label.cli.keys.tokenizer import tokenizer_for
 from llm_label.errors import InputError, KeyringError
-from llm_label.keyfile import read_keyring, tokenizer_spec
+from llm_label.keyfile import tokenizer_spec
 from llm_label.settings import read_private
 from llm_label.verify.detector import ALPHA
 from llm_label.watermark import siphash
 from llm_label.watermark.generation_config import read_synthid
-from llm_label.watermark.keyring import VARIETIES, Key, Keyring, Spec
+from llm_label.watermark.keyring import VARIETIES, Key, Spec
 from llm_label.watermark.payload import tokens_for
 from llm_label.watermark.prf import DEFAULT, PRFS
 from llm_label.watermark.schemes import SCHEMES, Parameter
@@ -80,9 +80,6 @@ def new(
 ) -> None:
     """Add a key to the ring (made if there is none) and print its fingerprint."""
     path = named(keyring)
-    ring = read_keyring(path) if path.exists() else Keyring()
-    if id in ring.ids:
-        raise KeyringError(f"key {id!r} is in {path} already; choose another id")
     file = tokenizer_for("synthid" if import_synthid else scheme, tokenizer)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if import_synthid and import_vllm:
@@ -95,7 +92,10 @@ def new(
         more = {"parameters": _parameters(given), "payload_bits": payload_bits}
         spec = tokenizer_spec(file, scheme=scheme, variety=variety, prf=prf, **more)
         key = _vllm(id, import_vllm, spec, today) if import_vllm else Key.new(id, secrets.token_bytes(32), spec, today)
-    write(path, ring.with_key(key))
+    with changing(path, new=True) as ring:
+        if id in ring.ids:
+            raise KeyringError(f"key {id!r} is in {path} already; choose another id")
+        write(path, ring.with_key(key))
     click.echo(f"{key.id}  {key.fingerprint}  added to {path}")
     _note(key)
 

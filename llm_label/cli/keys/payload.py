@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from llm_label.cli.keys.ring import named, option, read, write
+from llm_label.cli.keys.ring import changing, named, option, write
 from llm_label.errors import InputError
 
 __all__ = ["payload"]
@@ -40,14 +40,14 @@ def _no_option(ctx: click.Context, param: click.Parameter, value: str) -> str:
 def payload(id: str, number: int, name: str, replace: bool, keyring: Path | None) -> None:
     """Name the provider or deployment that writes a payload; detection then names it too."""
     path = named(keyring)
-    ring = read(path)
-    key = ring.get(id)
-    named_so = key.naming(number, name)
-    old = key.name_of(number)
-    if old not in (None, name) and not replace:
-        raise InputError(
-            f"payload {number} of key {id!r} is {old!r} already; --replace gives it the new name, also in what "
-            "detection says of texts that carry it already"
-        )
-    write(path, ring.replacing(named_so))
+    with changing(path) as ring:
+        key = ring.get(id)
+        named_so = key.naming(number, name)
+        old = key.name_of(number)
+        if old not in (None, name) and not replace:
+            raise InputError(
+                f"payload {number} of key {id!r} is {old!r} already; --replace gives it the new name, also in what "
+                "detection says of texts that carry it already"
+            )
+        write(path, ring.replacing(named_so))
     click.echo(f"{id}  payload {number} is {name}" + (f", no longer {old}" if old not in (None, name) else ""))

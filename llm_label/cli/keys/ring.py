@@ -1,15 +1,17 @@
 """The ring that a command of `llm-label keys` is about: which file, read, and written again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from llm_label.errors import InputError, KeyringError
-from llm_label.keyfile import keyring_path, read_keyring, write_keyring
+from llm_label.keyfile import alone, keyring_path, read_keyring, write_keyring
 from llm_label.settings import load
 from llm_label.watermark.keyring import Keyring
 
-__all__ = ["named", "option", "read", "write"]
+__all__ = ["changing", "named", "option", "read", "write"]
 
 option = click.option("--keyring", type=click.Path(path_type=Path), help="Keyring file; default: the user's own.")
 
@@ -26,8 +28,20 @@ def read(path: Path) -> Keyring:
     return read_keyring(path)
 
 
+@contextmanager
+def changing(path: Path, *, new: bool = False) -> Iterator[Keyring]:
+    """Read a ring that no other command changes until we are done; `new`: it need not be there.
+
+    Raises InputError, KeyringError.
+    """
+    if not (new or path.exists()):
+        read(path)  # says so, before a lock is made beside it
+    with alone(path):
+        yield Keyring() if new and not path.exists() else read(path)
+
+
 def write(path: Path, ring: Keyring) -> None:
-    """Write a ring. Raises KeyringError."""
+    """Write a ring that we are `changing`. Raises KeyringError."""
     try:
         write_keyring(path, ring)
     except OSError as error:

@@ -18,7 +18,7 @@ class Carried:
     readings: tuple[Reading, ...] = ()  # where the format places a record
     strays: tuple[Reading, ...] = ()  # elsewhere: a trace, but not the file's metadata
     problems: tuple[str, ...] = ()
-    unread: bool = False  # a place that may hold a record could not be read
+    unread: bool = False  # a place that may hold a record could not be read, or what a model wrote is not in it
 
     @property
     def records(self) -> tuple[Record, ...]:

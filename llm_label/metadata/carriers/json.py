@@ -24,6 +24,12 @@ RECORDS = 64  # of one file; beyond it, they are not read
 BROKEN = 1000  # frames of a stream
 
 _BARE = {"Label", "ContentProducer", "ProduceID"}  # enough to know a bare record by
+# All that error answers have at their top; a model that writes JSON mostly writes something else beside an `error`.
+_OF_ERRORS = {
+    *("error", "type", "object", "message", "code", "param", "status"),
+    *("request_id", "user_id", "error_type", "sequence_number", "llm_label"),
+}
+_ERROR = "it is built like an API's error answer, which holds no text that a model wrote"
 
 
 def looks_like_json(text: str) -> bool:
@@ -52,10 +58,13 @@ def read(text: str) -> Carried:
     problems: list[str] = []
     readings = once(list(islice(_readings(answer, problems), RECORDS)))
     texts = _texts(answer)
+    failed = _is_error(answer) if texts is None else _has_failed(answer, texts)
+    if failed:
+        problems.append(_ERROR)
     if texts is None:
         # Not an answer that we know: the file itself may be what a model wrote, unless it holds a record.
         texts = () if readings else (text,)
-    return Carried("json", texts, readings, (), _checked(readings, problems))
+    return Carried("json", texts, readings, (), _checked(readings, problems), failed)
 
 
 def read_sse(text: str) -> Carried:
@@ -64,7 +73,7 @@ def read_sse(text: str) -> Carried:
     readings: dict[Reading, None] = {}  # a stream carries its record in several frames
     texts: dict[Place, list[str]] = {}
     finished: list[str] = []  # texts that the end of a stream repeats as a whole
-    broken = 0
+    failed, broken = False, 0
     for payload in _payloads(text):
         if payload.strip() == "[DONE]":
             continue
@@ -80,11 +89,14 @@ def read_sse(text: str) -> Carried:
             for place, piece in _pieces(frame):
                 texts.setdefault(place, []).append(piece)
             finished += _finished(frame)
+            failed = failed or _is_error(frame) or _get(frame, "type") == "response.failed"
     if broken:
         rest = "the rest is not read" if broken == BROKEN else "a stream that was cut off?"
         problems.append(f"{broken} frames of the stream are not JSON; {rest}")
     found = tuple(readings)
     joined = tuple(finished) or tuple("".join(texts[place]) for place in sorted(texts))
+    if failed and not any(joined):
+        problems.append(_ERROR)
     return Carried("sse", joined, found, (), _checked(found, list(dict.fromkeys(problems))), broken == BROKEN)
 
 
@@ -124,6 +136,18 @@ def _texts(answer: Pairs) -> tuple[str, ...] | None:
     if keys == {"text"}:  # what other detection servers are asked with
         return (_text(_get(answer, "text")),)
     return None
+
+
+def _is_error(answer: Pairs) -> bool:
+    """Tell whether an object is built like an API's error answer. Ollama's `error` is a text, DashScope has none."""
+    keys = {key for key, _ in answer}
+    told = isinstance(_get(answer, "error"), Pairs | str) or "error" in (_get(answer, "type"), _get(answer, "object"))
+    return keys <= _OF_ERRORS and (told or keys >= {"code", "message", "request_id"})
+
+
+def _has_failed(answer: Pairs, texts: tuple[str, ...]) -> bool:
+    """Tell whether an answer holds an error in place of texts, as a failed response does."""
+    return isinstance(_get(answer, "error"), Pairs) and not any(texts)
 
 
 def _output(response: Pairs) -> Iterator[str]:
