@@ -2,9 +2,11 @@
 
     python benchmarks/proxy.py [--seconds 4] [--litellm PATH_OF_A_PYTHON_THAT_HAS_LITELLM] [--json]
 
-Every proxy runs alone, pinned to one core; the mock upstream and the load generator share the other. CPU is user plus
-system time of the proxy's process tree divided by what it served. `llm-label` runs with a start label, the record in
-headers and body, and the audit log on disk; `bare` is the same server and the same client with nothing between.
+The proxies stand on one core and are asked in turns; the mock upstream and the load generator share the other. CPU is
+user plus system time of the proxy's process tree divided by what it served. Sixteen connections each ask again as soon
+as an answer is there; their streams begin at times of their own within a chunk's pace, as those of real clients do.
+`llm-label` runs with a start label, the record in headers and body, and the audit log on disk; `bare` is the same
+server and the same client with nothing between.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -149,10 +153,13 @@ async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: 
 async def load(port: int, stream: bool, concurrency: int, seconds: float) -> tuple[int, float]:
     """Return how many answers came, and the median seconds of one."""
     ask, times, end = request(stream), [], time.monotonic() + seconds
+    dice = random.Random(concurrency)
 
     async def worker() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
         while time.monotonic() < end:
+            if stream:  # streams in step would share their wake-ups
+                await asyncio.sleep(dice.random() * PACE)
             start = time.monotonic()
             await _one(reader, writer, ask)
             times.append(time.monotonic() - start)
@@ -228,46 +235,43 @@ def proxies(upstream: str, folder: Path, litellm: str | None) -> dict[str, tuple
 
 
 def measure(seconds: float, litellm: str | None, rounds: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        port = free_port()
-        os.sched_setaffinity(0, {1 % (os.cpu_count() or 1)})
-        with running(1, port, sys.executable, str(HERE), "--mock", str(port)):
-            for name, (command, environ, at) in proxies(f"http://127.0.0.1:{port}", Path(scratch), litellm).items():
-                with running(0, at, *command, **environ) as pid:
-                    rows.append(_measure_one(name, pid, at, seconds, rounds))
-    for row in rows:
+    port = free_port()
+    os.sched_setaffinity(0, {1 % (os.cpu_count() or 1)})
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        stack.enter_context(running(1, port, sys.executable, str(HERE), "--mock", str(port)))
+        found = proxies(f"http://127.0.0.1:{port}", Path(scratch), litellm)
+        ports, pids, rows = {}, {}, {name: dict[str, list[float]]() for name in found}
+        for name, (command, environ, ports[name]) in found.items():
+            pids[name] = stack.enter_context(running(0, ports[name], *command, **environ))
+            asyncio.run(load(ports[name], False, 16, 1.0))  # warm
+        for _ in range(rounds):
+            for name, row in rows.items():
+                for figure, took in _measure_one(pids[name], ports[name], seconds).items():
+                    row.setdefault(figure, []).append(took)
+    medians = [{"proxy": name, **{f: statistics.median(took) for f, took in row.items()}} for name, row in rows.items()]
+    for row in medians:
         for figure in ("us_per_request", "us_per_chunk"):
-            row[f"{figure}_ratio"] = row[figure] / rows[0][figure]
-    return rows
+            row[f"{figure}_ratio"] = row[figure] / medians[0][figure]
+    return medians
 
 
-def _measure_one(name: str, pid: int, port: int, seconds: float, rounds: int) -> dict[str, Any]:
-    asyncio.run(load(port, False, 16, 1.0))  # warm
-    whole, paced, rates, medians = [], [], [], []
-    for _ in range(rounds):
-        before = cpu(pid)
-        count, median = asyncio.run(load(port, False, 16, seconds))
-        whole.append((cpu(pid) - before) / count * 1e6)
-        rates.append(count / seconds)
-        medians.append(median * 1e3)
-        before = cpu(pid)
-        count, _ = asyncio.run(load(port, True, 16, seconds))
-        paced.append((cpu(pid) - before) / (count * CHUNKS) * 1e6)
-    middle = rounds // 2
+def _measure_one(pid: int, port: int, seconds: float) -> dict[str, float]:
+    before = cpu(pid)
+    count, median = asyncio.run(load(port, False, 16, seconds))
+    between = cpu(pid)
+    streams, _ = asyncio.run(load(port, True, 16, seconds))
     return {
-        "proxy": name,
-        "requests_per_s": sorted(rates)[middle],
-        "p50_ms": sorted(medians)[middle],
-        "us_per_request": sorted(whole)[middle],
-        "us_per_chunk": sorted(paced)[middle],
+        "requests_per_s": count / seconds,
+        "p50_ms": median * 1e3,
+        "us_per_request": (between - before) / count * 1e6,
+        "us_per_chunk": (cpu(pid) - between) / (streams * CHUNKS) * 1e6,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--litellm", help="python of an environment with litellm[proxy]")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--mock", type=int, help=argparse.SUPPRESS)

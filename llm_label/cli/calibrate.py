@@ -152,11 +152,14 @@ def _section(
     if wanted * count > MOST_UNITS:
         raise InputError(f"--keys {wanted} for {count} families is too many; at most {MOST_UNITS // count} keys")
     # The bar needs a terminal; this line tells everybody what there is to wait for.
-    click.echo(f"llm-label calibrate: {spec.scheme}, {wanted:,} throw-away keys × {len(ids):,} documents", err=True)
+    laden = f", own keys with {2**spec.payload_bits:,} payloads each" if own and spec.payload_bits else ""
+    click.echo(
+        f"llm-label calibrate: {spec.scheme}, {wanted:,} throw-away keys × {len(ids):,} documents{laden}", err=True
+    )
     made = [throw_away_key(spec, seed.to_bytes(8, "big"), number) for number in range(wanted)]
     with _progress(f"{spec.scheme}, {wanted} throw-away keys", wanted) as advance:
         thrown = throw_away(ids, labels, made, seed, lambda: advance(1))
-    with _progress(f"{spec.scheme}, {len(own)} own keys", len(own)) as advance:
+    with _progress(f"{spec.scheme}, {len(own)} own keys", len(own) * len(ids)) as advance:
         owned = own_keys(ids, labels, own, reading.common, seed, lambda: advance(1))
     return Section(spec, reading, thrown, tuple(owned), lambda run: encoder.text(run, _any_key(spec, own)))
 

@@ -12,6 +12,7 @@ from llm_label import __version__
 from llm_label.watermark.calibrate import CONFIDENCE, LEAST, LEVELS, OwnKey, Rates, ThrowAway
 from llm_label.watermark.families import SHARE, Template
 from llm_label.watermark.keyring import Spec
+from llm_label.watermark.signature import named
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,10 +134,8 @@ class Calibration:
             "least": str(LEAST),
             "sampled": f"1/{self.one_in}",
             "seed": str(self.seed),
-            "keys": ",".join(own.key.fingerprint for s in self.sections for own in s.own) or "none",
             "throw_away": ",".join(str(s.thrown.keys) for s in self.sections),
-            "schemes": ",".join(f"{s.spec.scheme}.{s.spec.version}.{s.spec.variety}" for s in self.sections),
-            "tokenizers": ",".join(s.spec.counted_in for s in self.sections),
+            **named([own.key for s in self.sections for own in s.own], [s.spec for s in self.sections]),
             "version": __version__,
         }
         return "|".join(f"{name}:{value}" for name, value in parts.items())

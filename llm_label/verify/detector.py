@@ -1,6 +1,8 @@
 """The detector of one installation: its keys, its labels, its level, and the signature of its results."""
 
+import hashlib
 import math
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -15,8 +17,9 @@ from llm_label.verify.source import open_source
 from llm_label.verify.variants import VARIANTS
 from llm_label.verify.verdict import Verdict, judge
 from llm_label.verify.watermarks import encoded, watermarks
-from llm_label.watermark.keyring import Keyring, Spec
+from llm_label.watermark.keyring import Keyring
 from llm_label.watermark.segments import RULE
+from llm_label.watermark.signature import SHORT, named
 
 __all__ = ["ALPHA", "Detector"]
 
@@ -32,12 +35,12 @@ class Detector:
         self.ring, self.alpha = ring, alpha
         self._known = frozenset(known)
         self._encoder = Encoder()
-        self.signature = _signature(ring, alpha)
+        self.signature = _signature(ring, self._known, alpha)
 
     def detect(self, source: bytes | str, *, declared: bool = False) -> Verdict:
         """Judge a file's bytes or a text. Raises InputError, KeyringError."""
         evidence = gather(source, self.ring, self._known, self.alpha, self._encoder)
-        return judge(evidence, self.signature, declared=declared)
+        return self._judge(evidence, declared)
 
     def detect_file(self, head: bytes, rest: BinaryIO, *, declared: bool = False) -> Verdict:
         """Judge a file whose first bytes were read, `LIMIT` and one more: a long text in blocks and flat memory.
@@ -50,13 +53,12 @@ class Detector:
         for block in blocks(head, rest):
             judged.append(Judged(start, gather(block, self.ring, self._known, self.alpha, self._encoder)))
             start += len(block)
-        signature = self.signature.replace("|version:", f"|blocks:{BLOCK}|version:")
-        return judge(joined(judged, self.alpha), signature, declared=declared)
+        return self._judge(joined(judged, self.alpha), declared, blocks=BLOCK)
 
     def detect_many(self, sources: Iterable[bytes | str], *, declared: bool = False) -> Iterator[Verdict]:
         """Judge inputs one by one, as they come; one that is no text is inconclusive, and its problem says why.
 
-        All verdicts have the detector's signature. Alpha holds for each of them, not for all together.
+        All verdicts have the same signature. Alpha holds for each of them, not for all together.
         Raises KeyringError.
         """
         for source in sources:
@@ -64,7 +66,7 @@ class Detector:
                 yield self.detect(source, declared=declared)
             except InputError as error:
                 nothing = Evidence((), (str(error),), unread=True, too_little=True)
-                yield judge(nothing, self.signature, declared=declared)
+                yield self._judge(nothing, declared)
 
     def heatmaps(self, source: bytes | str, only: Collection[str] = ()) -> tuple[HeatMap, ...]:
         """Show the score of every token, under the keys of these ids; else those that found a mark, or the loudest."""
@@ -72,6 +74,13 @@ class Detector:
         tests = watermarks(opened.texts, self.ring, self.alpha, self._encoder)
         readings = encoded(opened.texts, self.ring, self._encoder)
         return heatmaps(opened.texts, list(zip(self.ring.keys, tests, readings, strict=True)), only)
+
+    def _judge(self, evidence: Evidence, declared: bool, **more: object) -> Verdict:
+        """Draw the conclusion; what else decided it stands in the signature, before the package version."""
+        told = more | ({"declared": "yes"} if declared else {})
+        first, _, version = self.signature.rpartition("version:")
+        added = "".join(f"{name}:{value}|" for name, value in told.items())
+        return judge(evidence, f"{first}{added}version:{version}", declared=declared)
 
     def __call__(self, source: bytes | str, exact: bool) -> dict[str, Any]:
         """Return the verdict JSON: with every figure, or the coarse form for strangers."""
@@ -83,25 +92,16 @@ class Detector:
             raise KeyringError("the detector's keyring cannot be used; the admin token shows the reason") from None
 
 
-def _signature(ring: Keyring, alpha: float) -> str:
+def _signature(ring: Keyring, known: Collection[str], alpha: float) -> str:
     """Name everything that changes a result, the package version last."""
-    specs = sorted({_scheme(key.spec) for key in ring.keys})
-    tokenizers = sorted({k.spec.counted_in for k in ring.keys})
     parts = {
-        "alpha": f"{alpha:g}",
+        "alpha": repr(alpha),
         "correction": "bonferroni",
         "windows": RULE,
         "variants": ",".join(VARIANTS),
-        "keys": ",".join(f"{k.fingerprint}.{k.spec.variety}" for k in ring.keys) or "none",
-        "schemes": ",".join(specs) or "none",
-        "tokenizers": ",".join(tokenizers) or "none",
+        "unicode": unicodedata.unidata_version,  # what is a letter, and how it composes
+        "labels": hashlib.sha256("\0".join(sorted(known)).encode(errors="surrogatepass")).hexdigest()[:SHORT],
+        **named(ring.keys, [key.spec for key in ring.keys]),
         "version": __version__,
     }
     return "|".join(f"{name}:{value}" for name, value in parts.items())
-
-
-def _scheme(spec: Spec) -> str:
-    settings = "".join(f".{name}={value}" for name, value in spec.parameters)
-    if spec.payload_bits:
-        settings += f".payload_bits={spec.payload_bits}"
-    return f"{spec.scheme}.{spec.version}.{spec.prf}.w{spec.context_width}{settings}"

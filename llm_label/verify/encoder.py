@@ -73,7 +73,10 @@ def _load(key: Key) -> Chunked | Letters:
         raise KeyringError(
             f"key {key.id!r}: tokenizer {path} cannot be read ({reason}); correct its tokenizer_path in the keyring"
         ) from error
-    found = tokenizer_digest(content)
+    try:
+        found = tokenizer_digest(content)
+    except KeyringError as error:
+        raise KeyringError(f"key {key.id!r}: {path}: {error}; correct its tokenizer_path in the keyring") from error
     if wanted is not None and found != wanted:
         raise KeyringError(
             f"key {key.id!r} belongs to another tokenizer: it needs {wanted}, {path} is {found}; "

@@ -24,7 +24,7 @@ class Evidence:
 
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
-    unread: bool  # a place for a record could not be read
+    unread: bool  # a place for a record could not be read, or the input holds nothing that a model wrote
     too_little: bool  # no technique could be expected to show anything
 
 

@@ -43,7 +43,7 @@ class Source:
 def open_source(source: bytes | str, known: Collection[str]) -> Source:
     """Open an input; `known`: the wordings of our own labels. Raises InputError for what is no text."""
     carried = open_carrier(source)
-    file = source if isinstance(source, str) else decode(source)
+    file = _readable(source) if isinstance(source, str) else decode(source)
     spelled = carried.kind in ("json", "sse")
     return Source(carried, tuple(_written(text if spelled else file, text, known) for text in carried.texts))
 
@@ -54,6 +54,12 @@ def is_blank(source: bytes | str) -> bool:
         ink = source.removeprefix(codecs.BOM_UTF8).lstrip()
         source = "" if not ink else "x" if ink[0] < 0x80 else ink.decode(errors="replace")
     return not source.removeprefix("\ufeff").strip()
+
+
+def _readable(text: str) -> str:
+    """Replace surrogates without their other half, one for one, as carriers do: what is left has its place."""
+    paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return paired if len(paired) == len(text) else text
 
 
 def _written(original: str, text: str, known: Collection[str]) -> Written:

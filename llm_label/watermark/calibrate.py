@@ -4,6 +4,9 @@ The unit is (family, key): for every key, one document of every family is drawn,
 Under the null law each unit's p-value is uniform or above; units of different keys, and of families that share no
 text, are independent, so counts of them are binomial. Counting every document instead would count each shared
 template many times.
+
+Detection tries every payload of a key, so a key of the ring is measured with all of them, and pays for them as there. A
+throw-away key is measured with one: each payload's stream is as good as another key.
 """
 
 import hashlib
@@ -18,6 +21,7 @@ import numpy.typing as npt
 from llm_label.watermark.families import Ids, Labels, Template
 from llm_label.watermark.intervals import clopper_pearson
 from llm_label.watermark.keyring import Key, Spec
+from llm_label.watermark.payload import identify
 from llm_label.watermark.scan import scan
 
 __all__ = [
@@ -150,15 +154,20 @@ def own_keys(
     seed: int,
     tick: Callable[[], None] = lambda: None,
 ) -> list[OwnKey]:
-    """Measure keys that are in use on every document; the interval's error is divided over them."""
+    """Measure keys that are in use on every document; the interval's error is divided over them.
+
+    `tick` is called after each document under each key.
+    """
     confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(keys))
     found = []
     for key, drawn in zip(keys, draws(labels, seed), strict=False):
-        log10_p = p_values(documents, key)
+        log10_p = np.empty(len(documents), dtype=np.float64)
+        for place, ids in enumerate(documents):
+            log10_p[place] = _reported(ids, key)
+            tick()
         hits = tuple(int((log10_p <= math.log10(level)).sum()) for level in LEVELS)
         worst = _worst(log10_p <= math.log10(LEVELS[0]), labels)
         found.append(OwnKey(key, rates(log10_p[drawn], confidence), hits, worst, _drivers(templates, key)))
-        tick()
     return found
 
 
@@ -175,6 +184,11 @@ def draws(labels: Labels, seed: int) -> Iterator[Labels]:
 def p_values(documents: Iterable[Ids], key: Key) -> Floats:
     """Return log10 of the one-test p-value [n] of each document under a key."""
     return np.array([scan(ids, key).log10_p for ids in documents], dtype=np.float64)
+
+
+def _reported(ids: Ids, key: Key) -> float:
+    """Return log10 of the p-value under a key that is in use: of its loudest payload, for detection tries them all."""
+    return identify(ids, key).log10_p
 
 
 def rates(log10_p: Floats, confidence: float) -> Rates:
@@ -214,6 +228,6 @@ def _worst(hit: npt.NDArray[np.bool_], labels: Labels) -> tuple[int, int, int] |
 
 def _drivers(tried: Sequence[Template], key: Key) -> tuple[Driver, ...]:
     """Return the templates that push most documents furthest towards a false alarm under this key."""
-    found = [Driver(template, scan(template.ids, key).log10_p) for template in tried]
+    found = [Driver(template, _reported(template.ids, key)) for template in tried]
     marked = [driver for driver in found if driver.log10_p <= math.log10(LEVELS[0])]
     return tuple(sorted(marked, key=lambda driver: driver.template.documents * driver.log10_p)[:SHOWN])

@@ -192,6 +192,20 @@ def _spans(found: Trace, windows: list[Window]) -> tuple[Span, ...]:
     spans: list[Span] = []
     for start, stop, log10_p in windows:
         first = max(0, int(found.positions[start]) - found.rules.context_width, spans[-1].last if spans else 0)
-        last = len(found.tokens) if stop == len(found.positions) else int(found.positions[stop - 1]) + 1
+        last = int(found.positions[stop - 1]) + 1
+        if stop == len(found.positions):
+            last = _end(found, first, last)
         spans.append(Span(first, last, stop - start, log10_p))
     return tuple(spans)
+
+
+def _end(found: Trace, first: int, last: int) -> int:
+    """Return where a stretch ends beyond which nothing counts: all that follows stood in the text before.
+
+    Words that stood in the stretch itself go on with it; what others wrote, and repeated, does not.
+    """
+    tokens, width = found.tokens.tolist(), found.rules.context_width
+    known = {tuple(tokens[n - width : n]) for n in range(first + width, last)} if last < len(tokens) else set()
+    while last < len(tokens) and tuple(tokens[last - width : last]) in known:
+        last += 1
+    return last

@@ -1,8 +1,8 @@
 """Which payloads of a key are worth a closer look in one text.
 
-All 2^b payloads are scored block by block, for in a mixed document only some blocks are marked. Looked at are the
-payload of the highest sum, and those of blocks where the highest is remarkable among 2^b. As every payload is paid for,
-it does not matter to the null how many are looked at, or how they were chosen.
+All 2^b payloads are scored block by block, for in a mixed document only some blocks are marked, and one block may hold
+passages of several. Looked at are the payload of the highest sum, and the first few of each block that are remarkable
+among 2^b. As every payload is paid for, it does not matter to the null how many are looked at, or how they were chosen.
 
 Work is bounded: of all texts of one input, MOST (token, payload) pairs are scored for a key, which takes some seconds;
 with 12 payload bits that is 65,536 tokens, with 16 it is 4,096. Of more, evenly spread blocks are scored. A mark in the
@@ -10,7 +10,7 @@ others may be missed: that none was found says nothing then.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = ["BLOCK", "MOST", "Plan", "planned", "shortlist"]
 
 BLOCK = 256  # tokens
 MOST = 2**28
+FEW = 4  # payloads of one block
 REMARKABLE = -2.0  # log10 of a block's p, all payloads paid for
 
 
@@ -58,12 +59,19 @@ def shortlist(ids: npt.NDArray[np.int64], key: Key, starts: Sequence[int] | None
     bits, rules = key.spec.payload_bits, key.spec.rules
     if not bits:
         return (key.payload,)
-    total, found = np.zeros(2**bits), set()
+    total, found = np.zeros(2**bits), set[int]()
     for start in planned([len(ids)], key).starts[0] if starts is None else starts:
         block = ids[max(0, start - rules.context_width) : start + BLOCK]
         scores = candidate_scores(block, key)
-        best, scored = int(scores.argmax()), len(trace(block, key).positions)
-        if rules.log10_tail(scored, float(scores[best])) + bits * math.log10(2.0) <= REMARKABLE:
-            found.add(best)
+        found.update(_remarkable(scores, len(trace(block, key).positions), key))
         total += scores
     return tuple(sorted(found | {int(total.argmax())}))
+
+
+def _remarkable(scores: npt.NDArray[np.float64], scored: int, key: Key) -> Iterator[int]:
+    """Yield the payloads whose scores [2^b], of so many tokens, are remarkable, the highest first."""
+    log10_level = REMARKABLE - key.spec.payload_bits * math.log10(2.0)
+    for payload in np.argsort(-scores, kind="stable")[:FEW].tolist():
+        if key.spec.rules.log10_tail(scored, float(scores[payload])) > log10_level:
+            break
+        yield payload

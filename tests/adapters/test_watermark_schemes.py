@@ -191,6 +191,16 @@ def test_drafts_from_other_tokens_are_refused() -> None:
             processor(torch.tensor(other), torch.zeros(1, 16))
 
 
+def test_a_processor_that_served_another_prompt_is_refused(model: Any) -> None:
+    """With a shorter prompt it would take the answer for the rest of the old one and leave it unmarked."""
+    settings: dict[str, Any] = {"max_new_tokens": 8, "do_sample": True, "suppress_tokens": [PAD, EOS]}
+    processor = watermarking_config(COIN).construct_processor(0)
+    model.generate(torch.full((2, 30), 5), logits_processor=[processor], **settings)
+    for other in (torch.full((2, 3), 5), torch.full((2, 30), 6), torch.full((3, 30), 5)):
+        with pytest.raises(MarkError, match="for each generate"):
+            model.generate(other, logits_processor=[processor], **settings)
+
+
 @pytest.mark.filterwarnings("ignore")  # torch warns about a machine without an accelerator
 @pytest.mark.parametrize("key", [DUAL, COIN], ids=lambda key: key.id)
 def test_continuous_batching_is_refused(model: Any, key: Key) -> None:

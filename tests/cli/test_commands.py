@@ -134,7 +134,10 @@ def test_check_explains_the_policy_and_refuses_what_cannot_comply(tmp_path: Path
         assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH=path), "cannot be opened: ")
     assert (tmp_path / "notdb").read_text() == "this is no database\n" * 100
     Store(tmp_path / "log").close()
-    assert run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH="log").returncode == 0
+    (tmp_path / "empty").touch()
+    for path in ("log", "empty"):
+        assert run("check", cwd=tmp_path, LLM_LABEL_AUDIT_PATH=path).returncode == 0
+    assert (tmp_path / "empty").stat().st_size == 0
     assert json.loads(run("check", "--json", cwd=tmp_path).stdout)["upstream"] == "http://gpu:8000"
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_LABELS_POSITION="end"), "did you mean 'positions'?")
     assert_one_line_error(run("check", cwd=tmp_path, LLM_LABEL_PROVIDER_NAME="某公司"), "code")
@@ -150,8 +153,9 @@ def test_check_refuses_a_log_in_a_folder_that_takes_no_files(tmp_path: Path) -> 
     Store(folder / "log").close()
     folder.chmod(0o500)
     flags = ("--provider", "Acme", "--upstream", "http://gpu:8000")
-    for name, told in (("log", "cannot be opened: "), ("new", "cannot be written: Permission denied")):
-        assert_one_line_error(run("check", *flags, cwd=tmp_path, LLM_LABEL_AUDIT_PATH=f"folder/{name}"), told)
+    for name in ("log", "new"):
+        done = run("check", *flags, cwd=tmp_path, LLM_LABEL_AUDIT_PATH=f"folder/{name}")
+        assert_one_line_error(done, "cannot be written: Permission denied")
     folder.chmod(0o700)
 
 
@@ -280,6 +284,19 @@ def test_the_audit_log_is_listed_and_shown(tmp_path: Path) -> None:
     assert_one_line_error(run("audit", "list", "--limit", "9" * 30, cwd=tmp_path), "--limit")
     assert_one_line_error(run("audit", "list", "--result", "lost", cwd=tmp_path), "truncated")
     assert_one_line_error(run("audit", "list", "--log", "none", cwd=tmp_path), "no audit log at none")
+
+
+def test_reading_the_audit_log_changes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    Store(tmp_path / "log").close()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for command in (("list",), ("counts",), ("show", "a" * 32)):
+        done = run("audit", *command, "--log", "empty", cwd=tmp_path)
+        assert_one_line_error(done, "is empty: no proxy has written to it yet")
+        assert run("audit", *command, "--log", "log", cwd=tmp_path).returncode == (2 if "show" in command else 0)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    (tmp_path / "log").write_bytes(before["log"][:8192] + b"\xff" * (len(before["log"]) - 8192))
+    assert_one_line_error(run("audit", "counts", "--log", "log", cwd=tmp_path), "malformed; if a proxy has just")
 
 
 def test_of_two_proxies_on_one_log_the_one_that_made_the_number_is_shown(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ RINGS: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]] = {
     "digest that is none": (spec(tokenizer="abc"), ("digest", "sha256:")),
     "no tokenizer_path": (spec(tokenizer_path=None), ("'k1'", "tokenizer_path", "tokenizer.json")),
     "tokenizer_path is a folder": (spec(tokenizer_path="/"), ("'k1'", "cannot be read", "directory")),
+    "tokenizer_path is something else": (spec(tokenizer_path=__file__), ("'k1'", "test_bad_input.py", "not JSON")),
     "duplicate ids": (lambda data: data["keys"].append(data["keys"][0]), ("'k1'", "twice", "its own")),
     "secret missing": (without("secret"), ("'k1'", 'lacks "secret"')),
     "secret not hexadecimal": (entry(secret="passwort"), ("'k1'", "hexadecimal", "64 hex digits")),

@@ -50,6 +50,17 @@ def test_exit_status_is_greps(ring: Path, key: Key, tmp_path: Path) -> None:
     assert run("--declared", given=PLAIN).exit_code == 0
 
 
+def test_a_saved_error_is_no_text_without_marks(ring: Path, key: Key) -> None:
+    """A long error is not `not_found`; a marked text in its place is still found."""
+    told = "built like an API's error answer, which holds no text that a model wrote"
+    saved = run("--keyring", ring, given=json.dumps({"error": {"message": PLAIN, "type": "server_error"}}))
+    assert saved.exit_code == 3 and "inconclusive" in saved.stdout and told in " ".join(saved.stdout.split())
+    marked = run("--json", "--keyring", ring, given=json.dumps({"error": {"message": marked_text(key, 120)}}))
+    assert marked.exit_code == 0 and json.loads(marked.stdout)["verdict"] == "suspected"
+    bare = json.loads(run("--json", given="{}").stdout)
+    assert bare["verdict"] == "inconclusive" and "problems" not in bare
+
+
 def test_standard_input_is_a_dash_or_nothing(tmp_path: Path) -> None:
     for arguments in ((), ("-",)):
         assert "confirmed" in run(*arguments, given=markdown.write(PLAIN, RECORD)).stdout

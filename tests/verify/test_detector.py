@@ -19,7 +19,7 @@ from llm_label.verify.verdict import Verdict
 from llm_label.watermark.keyring import Keyring
 from tests import testdata
 
-from .marking import key_for, marked_text, marked_with, plain_text, real_key, saved_answer, toy_tokenizer
+from .marking import VOCABULARY, key_for, marked_text, marked_with, plain_text, real_key, saved_answer, toy_tokenizer
 
 RECORD = Record.produced("ACME", "0f8fad5bd9cb469fa16570867728950e")
 LABEL = wording("zh", ["cn"])
@@ -345,3 +345,32 @@ def test_signature_names_all_that_changes_a_result_and_no_secret(toy: Path) -> N
         detector(key_for(toy, payload_bits=8)),
     ]
     assert len({first, *(other.signature for other in others)}) == 6
+
+
+def test_rings_that_give_one_text_two_verdicts_have_two_signatures(toy: Path, tmp_path: Path) -> None:
+    """It is not enough that everything stands in the signature: which key it belongs to changes results, too."""
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    other = toy_tokenizer(turned, VOCABULARY[::-1])
+    pairs = [
+        (
+            (key_for(toy, "a", payload_bits=8), key_for(toy, "b")),
+            (key_for(toy, "a"), key_for(toy, "b", payload_bits=8)),
+        ),
+        ((key_for(toy, "a"), key_for(other, "b")), (key_for(other, "a"), key_for(toy, "b"))),
+    ]
+    for right, wrong in pairs:
+        text = marked_text(right[0].carrying(77 if right[0].spec.payload_bits else 0), 150)
+        found, lost = detector(*right).detect(text), detector(*wrong).detect(text)
+        assert (found.verdict, lost.verdict) == ("suspected", "not_found")
+        assert found.signature != lost.signature
+
+
+def test_signature_tells_a_declaration_and_the_labels_that_were_known(toy: Path) -> None:
+    judge = detector(key_for(toy))
+    plain, declared = judge.detect(PLAIN), judge.detect(PLAIN, declared=True)
+    assert (plain.verdict, declared.verdict) == ("not_found", "possible")
+    assert plain.signature == judge.signature != declared.signature
+    assert declared.signature.split("|")[-2] == "declared:yes"
+    ours = Detector(judge.ring, {"Written by ACME's machine"})
+    assert ours.signature != judge.signature

@@ -162,7 +162,7 @@ def test_a_token_that_spans_what_was_cut_out_paints_none_of_it(tmp_path: Path) -
 def test_half_a_character_is_shown_as_none(key: Key) -> None:
     judge, text = judge_of(key), f"{plain_text(40)} \ud83d {marked_text(key, 80)}"
     page = page_of(judge.detect(text), judge.heatmaps(text), "half \udcff.md")
-    assert " \ufffd " in page and "half \ufffd.md" in page and page.encode()
+    assert ">\ufffd<" in page and "half \ufffd.md" in page and page.encode()
 
 
 class Reader(html.parser.HTMLParser):

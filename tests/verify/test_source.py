@@ -64,3 +64,10 @@ def test_a_byte_order_mark_is_no_character_of_bytes(tmp_path: Path) -> None:
     assert (written.original, written.reading.text) == ("hello", "hello")
     (written,) = open_source("\ufeffhello", ()).texts
     assert written.reading.origin(np.array([[0, 5]])).tolist() == [[1, 6]]
+
+
+def test_a_surrogate_without_its_other_half_costs_its_own_place_only() -> None:
+    """Such texts come from JSON that was cut, and from files read with `surrogateescape`."""
+    (written,) = open_source(f"{BODY}\ud83d\n\n{BODY}", all_wordings()).texts
+    assert written.reading.text == f"{BODY}\ufffd\n\n{BODY}" and not written.reading.rounds
+    assert written.original == written.reading.text

@@ -21,6 +21,7 @@ from llm_label.watermark.families import families, templates
 from llm_label.watermark.keyring import Key, Spec
 from llm_label.watermark.scan import scan
 from llm_label.watermark.schemes import SCHEMES
+from tests.verify.marking import marked_ids
 
 WIDTH = 4
 
@@ -73,6 +74,20 @@ def test_a_key_whose_mark_is_in_the_text_is_above_and_its_templates_are_named() 
     assert used.rates.levels[0].units == 51 and used.rates.levels[0].hits <= 3
     # without families the same key is called wrong
     assert levels(np.array([scan(ids, key).log10_p for ids in documents]), CONFIDENCE)[0].status == "above"
+
+
+def test_a_key_of_the_ring_is_measured_with_every_payload_that_detection_tries() -> None:
+    """Text that was written with payload 77 is no null text of the key, whatever payload 0 says of it."""
+    key = Key.new("used", bytes(32), Spec(payload_bits=8))
+    written = [np.array(marked_ids(key.carrying(77), list(range(1, 401)), 60, seed)) for seed in range(20)]
+    (used,) = own_keys(written, np.arange(20), [key], templates([written[0], written[0]], WIDTH, 1), 1)
+    assert used.hits == (20,) * len(LEVELS) and used.rates.levels[0].status == "above"
+    assert len(used.drivers) == 1 and used.drivers[0].log10_p < -6
+    rng = np.random.default_rng(6)
+    plain = [rng.integers(0, 5000, 60) for _ in range(400)]
+    (paid,) = own_keys(plain, np.arange(400), [key], [], 1)
+    # at 0.01 four hits are expected; more than 14 come in one of 30,000 runs
+    assert paid.hits[0] <= 14 and paid.rates.levels[0].status == "fine", "all payloads are paid for"
 
 
 def test_a_level_is_above_only_where_chance_does_not_explain_it() -> None:

@@ -192,6 +192,13 @@ def test_words_that_repeat_belong_to_what_surrounds_them() -> None:
     assert abs(start - 100) <= 8 and end == 600
 
 
+def test_people_s_words_that_are_said_again_at_the_end_are_not_claimed() -> None:
+    """Nothing counts in them, so there is no score that would end the passage before them; its own words go on."""
+    marked, boilerplate = marked_ids(key_of(), CANDIDATES, 120, 1), human(300)
+    assert inside(search([*boilerplate, *marked, *boilerplate], key_of())) == [pytest.approx((300, 420), abs=6)]
+    assert inside(search([*boilerplate, *marked, *marked], key_of())) == [pytest.approx((300, 540), abs=6)]
+
+
 @pytest.mark.parametrize("place", ["head", "tail"])
 def test_a_passage_at_an_end_reaches_to_the_end(place: str) -> None:
     key = key_of()

@@ -30,6 +30,14 @@ def test_passages_of_two_payloads_in_a_long_text_are_both_found() -> None:
     assert {7, 250} <= set(shortlist(ids, KEY))
 
 
+@pytest.mark.parametrize("bits", [1, 8, 12])
+def test_passages_of_two_payloads_in_one_block_are_both_found(bits: int) -> None:
+    """Two answers of 60 tokens, from two deployments, pasted one after the other."""
+    key = Key.new("k", bytes(range(32)), Spec(payload_bits=bits))
+    marks = [marked_ids(key.carrying(payload), list(range(1000, 1400)), 60, payload) for payload in (0, 2**bits - 1)]
+    assert shortlist(np.concatenate(marks), key) == (0, 2**bits - 1)
+
+
 def test_work_on_a_long_text_is_bounded_and_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 10 * BLOCK * 256)
     (starts,), left_out = planned([1_000_000], KEY)

@@ -40,12 +40,10 @@ class BiasLogitsProcessor(CompletionProcessor):
         return biased  # type: ignore[return-value]  # FloatTensor is an alias in name only
 
     def _check_prompt(self, input_ids: torch.Tensor) -> None:
-        """Refuse drafts that another tokenizer wrote: their prompt is not the one that was learnt."""
-        if len(input_ids) != 1:  # such drafts come one at a time
-            return
+        """Refuse another prompt than the one that was learnt: of drafts by another tokenizer, or of another call."""
         if self._first is None:
-            self._first = input_ids[0].clone()
-        if not torch.equal(input_ids[0, : len(self._first)], self._first):
+            self._first = input_ids.clone()
+        if not torch.equal(input_ids[:, : self._first.shape[1]], self._first):
             raise MarkError(
                 "the watermark cannot follow an assistant that starts from other tokens than the model; use one "
                 "with the model's tokenizer, or leave out watermarking_config or the assistant. Without an assistant: "
