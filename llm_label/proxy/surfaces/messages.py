@@ -17,64 +17,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_label.errors import ClientError, LabelError, UpstreamError
-from llm_label.policy import Plan, RequestView
-from llm_label.proxy.jsonspan import Editor, dumps
+from llm_label.errors import LabelError, UpstreamError
+from llm_label.policy import Plan
+from llm_label.proxy.jsonspan import Editor
 from llm_label.proxy.notice import Notice, Outcome
-from llm_label.proxy.sse import Event, frame
-from llm_label.proxy.surfaces import asked
+from llm_label.proxy.sse import Event
 from llm_label.proxy.surfaces.choice import Choice, outcome
-from llm_label.proxy.surfaces.messages_blocks import block_of, delta_text, goes_on, is_tool, kind_of, reason_of, text_of
-from llm_label.proxy.surfaces.messages_history import clean
+from llm_label.proxy.surfaces.messages_blocks import (
+    block_of,
+    delta_text,
+    goes_on,
+    is_tool,
+    own_delta,
+    own_event,
+    reason_of,
+    text_of,
+)
+from llm_label.proxy.surfaces.messages_error import error_body
+from llm_label.proxy.surfaces.messages_request import NAME, clean, view
 from llm_label.proxy.surfaces.pattern import LESSONS, Pattern
 from llm_label.proxy.surfaces.reading import FIELD, malformed, read
 
 __all__ = ["NAME", "PATH", "Answer", "clean", "error_body", "view"]
 
-NAME = "messages"
-
 PATH = "/v1/messages"
-
-# https://docs.anthropic.com/en/api/errors
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
 
 BLOCK_EVENTS = ("content_block_start", "content_block_delta", "content_block_stop")
 TEXT = ("delta", "text")  # where a `text_delta` holds it
 
 Body = Mapping[str, Any]
-
-
-def view(body: Body) -> RequestView:
-    """Return what policy may know of a request. Raises ClientError when `messages` is not a list of objects."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ClientError("messages must be a list of objects with role and content")
-    said = [asked.plain(m.get("content")) for m in reversed(messages) if m.get("role") == "user"]
-    return RequestView(
-        surface=NAME,
-        model=asked.model(body),
-        stream=body.get("stream") is True,
-        structured=_structured(body),
-        json=_structured(body),  # a schema is all that this API offers
-        prefill=bool(messages) and _prefilled(messages[-1]),
-        greedy=asked.greedy(body),
-        prompt=next((text for text in said if text), ""),  # the last user turn may hold results of tools alone
-    )
-
-
-def error_body(error: LabelError) -> dict[str, Any]:
-    """Return the error object that clients of this API raise on."""
-    kind = ERROR_TYPES.get(error.status, "invalid_request_error" if error.status == 501 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": str(error), "code": error.code}}
 
 
 @dataclass
@@ -153,7 +124,7 @@ class Answer:
         body = error_body(error)
         if self.body_field:
             body[FIELD] = self.notice.happened(self.outcome())
-        return _event("error", body)
+        return own_event("error", body)
 
     def outcome(self) -> Outcome:
         """Say what really happened so far."""
@@ -279,7 +250,7 @@ class Answer:
 
     def _block_starts(self, event: Event, block: Body, index: int) -> bytes:
         text = text_of(block)
-        before = b"" if self._open is None else _delta(self._open, self._turn.settle())  # its stop is missing
+        before = b"" if self._open is None else own_delta(self._open, self._turn.settle())  # its stop is missing
         self._open = None
         if text is None:
             self._place, self._turn.tools = None, self._turn.tools or is_tool(block)
@@ -291,7 +262,7 @@ class Answer:
         if index != self._open:
             return event.raw
         self._open = None
-        rest = _delta(index, self._turn.settle())
+        rest = own_delta(index, self._turn.settle())
         if self._place != index or not self._turn.due:
             return rest + event.raw
         self._held = [(event, body)]
@@ -311,15 +282,17 @@ class Answer:
         """Write the end label where the text ended, or, if `alone`, in a block of its own where there is none."""
         if not self._turns:
             return b""
-        out = b"" if self._place is None else _delta(self._place, self._turn.close())
-        out += b"" if self._open is None else _delta(self._open, self._turn.settle())  # a blank block without its stop
+        out = b"" if self._place is None else own_delta(self._place, self._turn.close())
+        out += (
+            b"" if self._open is None else own_delta(self._open, self._turn.settle())
+        )  # a blank block without its stop
         out += b"".join(event.raw for event, _ in self._held)
         self._held, self._place = [], None
         if alone and (extra := self._extra()):
             block = {"type": "text", "text": ""}
-            out += _event("content_block_start", {"index": self._next, "content_block": block})
-            out += _delta(self._next, extra)
-            out += _event("content_block_stop", {"index": self._next})
+            out += own_event("content_block_start", {"index": self._next, "content_block": block})
+            out += own_delta(self._next, extra)
+            out += own_event("content_block_stop", {"index": self._next})
             self._next += 1
         return out
 
@@ -329,29 +302,5 @@ class Answer:
         return turn.close() if turn.text and not turn.applied else ""
 
 
-def _structured(body: Body) -> bool:
-    config = body.get("output_config")
-    asked_for = (body.get("output_format"), config.get("format") if isinstance(config, dict) else None)
-    return any(kind_of(given) not in (None, "text") for given in asked_for)
-
-
-def _prefilled(message: Body) -> bool:
-    """Say whether the answer continues a text. A paused turn, which ends in a tool's block, is not one."""
-    content = message.get("content")
-    last = content[-1] if isinstance(content, list) and content else content
-    return message.get("role") == "assistant" and (isinstance(last, str) or kind_of(last) == "text")
-
-
 def _edited(event: Event, editor: Editor) -> bytes:
     return event.with_data(editor.apply()) if editor.changed else event.raw
-
-
-def _delta(index: int, text: str) -> bytes:
-    """Return an event of our own that adds text to a block."""
-    if not text:
-        return b""
-    return _event("content_block_delta", {"index": index, "delta": {"type": "text_delta", "text": text}})
-
-
-def _event(kind: str, body: Body) -> bytes:
-    return f"event: {kind}\n".encode() + frame(dumps({"type": kind, **body}))

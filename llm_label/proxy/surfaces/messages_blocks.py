@@ -1,11 +1,23 @@
-"""Read the content blocks of a Messages answer, and the events about them. No I/O here."""
+"""The content blocks of a Messages answer, and the events about them: read, and of our own. No I/O here."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from llm_label.proxy.jsonspan import dumps
+from llm_label.proxy.sse import frame
 from llm_label.proxy.surfaces.reading import malformed
 
-__all__ = ["block_of", "delta_text", "goes_on", "is_tool", "kind_of", "reason_of", "text_of"]
+__all__ = [
+    "block_of",
+    "delta_text",
+    "goes_on",
+    "is_tool",
+    "kind_of",
+    "own_delta",
+    "own_event",
+    "reason_of",
+    "text_of",
+]
 
 Body = Mapping[str, Any]
 
@@ -57,3 +69,15 @@ def is_tool(block: Body) -> bool:
 def reason_of(body: Body) -> str | None:
     reason = body.get("stop_reason")
     return reason if isinstance(reason, str) and reason else None
+
+
+def own_delta(index: int, text: str) -> bytes:
+    """Return an event of our own that adds text to a block."""
+    if not text:
+        return b""
+    return own_event("content_block_delta", {"index": index, "delta": {"type": "text_delta", "text": text}})
+
+
+def own_event(kind: str, body: Body) -> bytes:
+    """Return an event of our own."""
+    return f"event: {kind}\n".encode() + frame(dumps({"type": kind, **body}))

@@ -1,18 +1,45 @@
-"""Take our own labels out of the assistant turns of a Messages request. No I/O here.
+"""What a Messages request tells, and what of ours comes back in it. No I/O here.
 
-A turn's text is spread over blocks, and was labelled as one text; so it is cleaned as one text, then block by block
-for clients that kept only some of its blocks. Every other block and every other member keeps its bytes: thinking is
-signed. A block that held nothing but a label is dropped, since the API refuses text blocks without text.
+Our own labels are taken out of assistant turns. A turn's text is spread over blocks, and was labelled as one text; so
+it is cleaned as one text, then block by block for clients that kept only some of its blocks. Every other block and
+every other member keeps its bytes: thinking is signed. A block that held nothing but a label is dropped, since the API
+refuses text blocks without text.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llm_label.errors import ClientError
 from llm_label.labels.history import clean_text
 from llm_label.labels.imprint import imprints
+from llm_label.policy import RequestView
 from llm_label.proxy.jsonspan import Editor, Path
+from llm_label.proxy.surfaces import asked
+from llm_label.proxy.surfaces.messages_blocks import kind_of
 
-__all__ = ["clean"]
+__all__ = ["NAME", "clean", "view"]
+
+NAME = "messages"
+
+Body = Mapping[str, Any]
+
+
+def view(body: Body) -> RequestView:
+    """Return what policy may know of a request. Raises ClientError when `messages` is not a list of objects."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise ClientError("messages must be a list of objects with role and content")
+    said = (asked.plain(m.get("content")) for m in reversed(messages) if m.get("role") == "user")
+    return RequestView(
+        surface=NAME,
+        model=asked.model(body),
+        stream=body.get("stream") is True,
+        structured=_structured(body),
+        json=_structured(body),  # a schema is all that this API offers
+        prefill=bool(messages) and _prefilled(messages[-1]),
+        greedy=asked.greedy(body),
+        prompt=next((text for text in said if text), ""),  # the last user turn may hold results of tools alone
+    )
 
 
 def clean(raw: bytes, body: Mapping[str, Any], known: Collection[str]) -> bytes:
@@ -74,3 +101,16 @@ def _cleaned(texts: list[str], known: Collection[str]) -> list[str]:
         out.append(clean_text(kept + text[at - begin :], known))
         begin = end
     return out
+
+
+def _structured(body: Body) -> bool:
+    config = body.get("output_config")
+    asked_for = (body.get("output_format"), config.get("format") if isinstance(config, dict) else None)
+    return any(kind_of(given) not in (None, "text") for given in asked_for)
+
+
+def _prefilled(message: Body) -> bool:
+    """Say whether the answer continues a text. A paused turn, which ends in a tool's block, is not one."""
+    content = message.get("content")
+    last = content[-1] if isinstance(content, list) and content else content
+    return message.get("role") == "assistant" and (isinstance(last, str) or kind_of(last) == "text")
