@@ -1,7 +1,7 @@
 """An upstream that costs next to nothing: canned streams of all four APIs, paced, from a process of its own.
 
-`python benchmarks/canned.py PORT PACE [THINK]` serves it: seconds between events, and before the first byte of an
-answer. `GET /open` counts streams and connections.
+`python benchmarks/canned.py PORT PACE [THINK [CHUNKS]]` serves it: seconds between events, and before the first byte of
+an answer, and how many events it has. `GET /open` counts streams and connections.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from typing import Any
 __all__ = ["CHUNKS", "PATHS", "ask", "events"]
 
 CHUNKS = 60  # events of a stream, about
-TEXT = [f"word{i} " for i in range(CHUNKS - 10)]
 PATHS = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
@@ -35,9 +34,10 @@ def ask(surface: str) -> bytes:
     return head.encode() + body
 
 
-def events(surface: str) -> list[bytes]:
+def events(surface: str, chunks: int = CHUNKS) -> list[bytes]:
     """Return the events of one answer, the last of them with what ends the stream."""
-    return {"chat": _chat, "completions": _completions, "responses": _responses, "messages": _messages}[surface]()
+    words = [f"word{i} " for i in range(chunks - 10)]
+    return {"chat": _chat, "completions": _completions, "responses": _responses, "messages": _messages}[surface](words)
 
 
 def _data(body: dict[str, Any]) -> bytes:
@@ -51,17 +51,17 @@ def _of_choices(kind: str, *choices: dict[str, Any]) -> list[bytes]:
     return [*frames[:-1], frames[-1] + b"data: [DONE]\n\n"]
 
 
-def _chat() -> list[bytes]:
+def _chat(words: list[str]) -> list[bytes]:
     role, end = {"delta": {"role": "assistant", "content": ""}}, {"delta": {}, "finish_reason": "stop"}
-    return _of_choices("chat.completion.chunk", role, *({"delta": {"content": word}} for word in TEXT), end)
+    return _of_choices("chat.completion.chunk", role, *({"delta": {"content": word}} for word in words), end)
 
 
-def _completions() -> list[bytes]:
-    return _of_choices("text_completion", *({"text": word} for word in TEXT), {"text": "", "finish_reason": "stop"})
+def _completions(words: list[str]) -> list[bytes]:
+    return _of_choices("text_completion", *({"text": word} for word in words), {"text": "", "finish_reason": "stop"})
 
 
-def _responses() -> list[bytes]:
-    whole = {"type": "output_text", "text": "".join(TEXT), "annotations": []}
+def _responses(words: list[str]) -> list[bytes]:
+    whole = {"type": "output_text", "text": "".join(words), "annotations": []}
     item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [whole]}
     part = {"output_index": 0, "content_index": 0, "item_id": "m"}
     response = {"id": "r-1", "object": "response", "status": "in_progress", "model": "m", "output": []}
@@ -69,7 +69,7 @@ def _responses() -> list[bytes]:
         {"type": "response.created", "response": response},
         {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
         {"type": "response.content_part.added", **part, "part": {**whole, "text": ""}},
-        *({"type": "response.output_text.delta", **part, "delta": word} for word in TEXT),
+        *({"type": "response.output_text.delta", **part, "delta": word} for word in words),
         {"type": "response.output_text.done", **part, "text": whole["text"]},
         {"type": "response.content_part.done", **part, "part": whole},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
@@ -78,12 +78,12 @@ def _responses() -> list[bytes]:
     return [_data({**event, "sequence_number": at}) for at, event in enumerate(said)]
 
 
-def _messages() -> list[bytes]:
+def _messages(words: list[str]) -> list[bytes]:
     begun = {"id": "m-1", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 3}}
     said: list[dict[str, Any]] = [
         {"type": "message_start", "message": begun},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in TEXT),
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in words),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 50}},
         {"type": "message_stop"},
@@ -95,7 +95,7 @@ class Canned(asyncio.Protocol):
     """One connection of the upstream."""
 
     pace = think = 0.0  # seconds
-    streams = {path.encode(): [b"%x\r\n%b\r\n" % (len(f), f) for f in events(name)] for name, path in PATHS.items()}
+    streams: dict[bytes, list[bytes]] = {}  # path -> HTTP chunks
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     connections: set["Canned"] = set()
 
@@ -141,8 +141,10 @@ class Canned(asyncio.Protocol):
         self.timer = loop.call_at(start + (at + 1) * self.pace, self._next, stream, at + 1, start)
 
 
-async def serve(port: int, pace: float, think: float = 0.0) -> None:
+async def serve(port: int, pace: float, think: float = 0.0, chunks: float = CHUNKS) -> None:
     Canned.pace, Canned.think = pace, think
+    for name, path in PATHS.items():
+        Canned.streams[path.encode()] = [b"%x\r\n%b\r\n" % (len(f), f) for f in events(name, int(chunks))]
     server = await asyncio.get_running_loop().create_server(Canned, "127.0.0.1", port)
     await server.serve_forever()
 

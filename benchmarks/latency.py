@@ -5,7 +5,7 @@
 A bare passthrough and llm-label with all marks (start and end label, record in headers and body, audit log on disk)
 stand on one core and are asked in turns; the mock upstream and the clients share the second core. First bytes: one
 stream after the other, from an upstream that thinks for 5 ms (a model's prompt takes longer) and from one that answers
-at once; then sixteen connections that begin their streams at times of their own, 10 ms a chunk.
+at once; then sixteen connections that begin their streams at times of their own, 200 chunks, 10 ms a chunk.
 """
 
 import argparse
@@ -27,7 +27,8 @@ HERE = Path(__file__).resolve().parent
 PACE = 0.010  # seconds between the chunks of a stream
 THINK = 0.005  # seconds before the first byte of one
 AT_ONCE = 16
-EACH = 5  # streams of each connection in a round
+EACH = 2  # streams of each connection in a round
+LONG = 200  # events of such a stream, about
 WARM = 5  # streams that are not counted
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -66,7 +67,7 @@ async def alone(ports: dict[str, int], surface: str, streams: int) -> dict[str, 
 
 async def together(port: int, surface: str, each: int) -> list[float]:
     """Return the seconds to the first byte of streams on sixteen connections, which begin at times of their own."""
-    dice, length = random.Random(each), PACE * len(events(surface))
+    dice, length = random.Random(each), PACE * len(events(surface, LONG))
 
     async def client() -> list[float]:
         there = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
@@ -95,7 +96,7 @@ def measure(streams: int, rounds: int) -> list[dict[str, Any]]:
                     row[name] = asyncio.run(alone(ports, row["surface"], streams))
         upstream = free_port()
         with (
-            running(other, upstream, python, here, str(upstream), str(PACE), str(THINK)),
+            running(other, upstream, python, here, str(upstream), str(PACE), str(THINK), str(LONG)),
             _proxies(ports, upstream, Path(scratch, "paced.sqlite3")) as pids,
         ):
             for row in rows:
@@ -113,7 +114,7 @@ def _in_turns(ports: dict[str, int], pids: dict[str, int], surface: str, rounds:
             seconds = asyncio.run(together(ports[name], surface, EACH))
             if turn:  # the first round warms up
                 took[name] += seconds
-                spent[name].append((cpu(pids[name]) - before) / (len(seconds) * len(events(surface))) * 1e6)
+                spent[name].append((cpu(pids[name]) - before) / (len(seconds) * len(events(surface, LONG))) * 1e6)
     return {
         "together_ms": {name: statistics.median(all_) * 1e3 for name, all_ in took.items()},
         "us_per_chunk": {name: statistics.median(all_) for name, all_ in spent.items()},

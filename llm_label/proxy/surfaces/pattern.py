@@ -15,10 +15,10 @@ from llm_label.proxy.sse import Event
 __all__ = ["LESSONS", "Pattern"]
 
 LESSONS = 8  # patterns that are learnt for one answer; events that change in other places would cost one each
-MOST_DIGITS = 15
 _DATA = re.compile(rb"(?:\A|[\r\n])data: ?\Z")
 
 _BACKSLASH = 92
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,14}")
 # The bytes since the byte that ended the last thing that changes, the byte that ends this one, and what it is: text,
 # string, number.
 Hole = tuple[bytes, bytes, str]
@@ -62,7 +62,7 @@ class Pattern:
             if not found:
                 return None
             if kind == "number":
-                if not piece.isdigit() or (piece[0] == 48 and len(piece) > 1) or len(piece) > MOST_DIGITS:
+                if not _NUMBER.fullmatch(piece):
                     return None
                 number = int(piece)
             elif (plain := _plain(piece)) is None:

@@ -109,12 +109,12 @@ class Queue:
         return self.drain()
 
     def drain(self) -> bytes:
-        out = []
-        while self._waiting and self._waiting[0][0].ready():
-            held, number = self._waiting.popleft()
+        out, waiting = [], self._waiting
+        while waiting and waiting[0][0].ready():
+            held, number = waiting.popleft()
             if self._skip_through is None or number is None or number > self._skip_through:
                 out.append(held.render())
-        return b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
 
 def kind_of(body: Mapping[str, Any]) -> str | None:
