@@ -98,4 +98,5 @@ class Writer:
 
     async def _say(self) -> None:
         if not (self._protocol.writing_paused or self.gone):  # the upstream spoke meanwhile
-            await self.write(KEEP_ALIVE)
+            with contextlib.suppress(ConnectionError):  # the client left, and nobody waits for this task to hear of it
+                await self.write(KEEP_ALIVE)

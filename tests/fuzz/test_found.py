@@ -111,6 +111,14 @@ def test_no_byte_order_mark_hides_text(surface: Surface, marks: int) -> None:
     assert "Hello." not in text(out, surface.NAME) or text(out, surface.NAME).startswith(L)
 
 
+def test_a_message_that_never_began_may_end() -> None:
+    """What stood behind its end began it anew, and so it was said to have no end."""
+    text_block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hello."}}
+    out, broke = passed(data({"type": "message_stop"}) + data(text_block), messages)
+    assert broke is None
+    assert json.dumps(f"{L}\n\nHello.", ensure_ascii=False).encode() in out
+
+
 def test_nan_is_no_json_with_and_without_escapes() -> None:
     for raw in (b'{"a": NaN}', b'{"\\u0061": NaN}', b'{"\\u0061": -Infinity}'):
         with pytest.raises(ValueError, match=r"."):

@@ -1,6 +1,7 @@
 """Clients that leave, stall or stay while the server stops, and long silences: nothing leaks, nothing is lost."""
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -276,6 +277,27 @@ def test_silence_is_filled_with_comments_between_events(tmp_path: Path, name: st
     assert 4 <= len(comments) <= 12 and KEEP_ALIVE.strip() == events[0]
     assert len(events) - len(comments) == len(api.events), "no event was cut in two"
     assert entry.result == "complete"
+
+
+@pytest.mark.parametrize("policy", ["cancel", "drain"])
+def test_a_client_may_leave_while_a_comment_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    """Nobody waits for the task that writes it; an error of it would stand in the log as one nobody heard of."""
+    monkeypatch.setattr(writer, "KEEP_ALIVE", b":" + b" " * 8_000_000 + b"\n\n")  # more than sockets hold
+    gate = Gate(STREAM[:2], STREAM[2:])
+    with proxy(tmp_path, gate, server={"on_disconnect": policy, "keep_alive": 0.05}) as up:
+        with Client(up.url, buffer=4096) as one:
+            one.post(ASK).until(b" " * 1000)
+            time.sleep(0.2)
+            one.reset()
+        time.sleep(0.1)
+        gate.go.set()
+        (entry,) = up.entries()
+        until(lambda: open_connections(up) == 0 and up.parts.proxy.open == 0)
+    gc.collect()  # a task that is forgotten tells then
+    assert entry.result == "client_gone"
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_stream_that_flows_carries_no_comments(tmp_path: Path) -> None:

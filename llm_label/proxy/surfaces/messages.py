@@ -142,7 +142,7 @@ class Answer:
     def _begin(self, blocks: int = 0) -> None:
         self._turns.append(self._spare or Choice(self.plan.labeler()))
         self._spare = None
-        self._next, self._last, self.ended, self._pattern = blocks, False, False, None
+        self._next, self._last, self._pattern = blocks, False, None
 
     # Whole answers.
 
@@ -189,6 +189,7 @@ class Answer:
                 raise malformed("a message_start without a message, or with text of its own")
             before = self._end(alone=True) if self._turns else b""
             self._begin(len(content))
+            self.ended = False
             self._upstream_id = self._upstream_id or message.get("id")
             self._say(editor, ("message", FIELD), message, self.notice.planned())
             return before + _edited(event, editor)
