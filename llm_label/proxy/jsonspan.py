@@ -86,8 +86,8 @@ class Editor:
         """Replace the value at `path`, or add it to its object, which must exist.
 
         A new member stands last in the whole text's object and first in one inside it: there the place is known
-        without looking for the object's end; an empty object takes one. `was`, the string that a parser read there, lets the place of an old one
-        be found without walking the whole text.
+        without looking for the object's end. One that is empty takes no second one. `was`, the string that a parser
+        read there, lets the place of an old one be found without walking the whole text.
         """
         text, name = dumps(value), path[-1]
         span = _only(self.raw, name, was) if was is not None and isinstance(name, str) else None
