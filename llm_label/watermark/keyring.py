@@ -30,6 +30,7 @@ Origin: TypeAlias = Literal["root", "derived", "imported"]
 FORMAT = 1
 ROOT_BYTES = 32
 LONGEST_NAME = 200  # characters, of a payload
+DECISIVE = ("scheme", "version", "prf", "context_width", "prompt_in_context", "variety")  # what every spec says
 # An id is published; 64 hex digits would be a root key at the wrong place.
 ID = re.compile(r"(?![0-9a-fA-F]{64}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -209,6 +210,9 @@ def _parse_key(entry: object, n: int) -> Key:
     if not isinstance(spec, dict):
         raise KeyringError(f'{name} lacks "spec", an object')
     _known(spec, [f.name for f in fields(Spec)], f"the spec of {name}")
+    for decisive in DECISIVE:
+        if spec.get(decisive) is None:  # a default may change; detection must not
+            raise KeyringError(f"the spec of {name} lacks {decisive!r}; `llm-label keys new` writes it")
     parameters = spec.get("parameters", {})
     if not isinstance(parameters, dict):
         raise KeyringError(f'the spec of {name}: "parameters" is not an object')
@@ -218,7 +222,7 @@ def _parse_key(entry: object, n: int) -> Key:
     secret = Secret(_parse_secret(entry.get("secret"), name))
     read = Spec(**spec)
     for parameter, _ in read.parameters:
-        if parameter not in parameters:  # a default may change; detection must not
+        if parameter not in parameters:
             raise KeyringError(f"the spec of {name} lacks the parameter {parameter!r} of scheme {read.scheme!r}")
     payloads = _parse_payloads(entry.get("payloads", {}), name)
     return Key(str(id) if isinstance(id, str) else "", secret, read, entry.get("origin", "root"), created, payloads)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from llm_label.watermark.keyring import Key
 from llm_label.watermark.power import critical_score, ordinary_score
+from llm_label.watermark.repeats import Own, parted
 from llm_label.watermark.scan import Scan, Trace, traces
 from llm_label.watermark.schemes import Scheme
 from llm_label.watermark.spans import LEAST, Window, Windows, disjoint, joined, moved
@@ -81,13 +82,15 @@ class Search:
         if self.log10_p > log10_level:
             return ()
         sums, windows = _sums(self.trace), self._candidates(log10_level)
-        stretches = moved(joined(disjoint(windows)), sums, ordinary_score(self.trace.rules))
+        stretches = joined(moved(joined(disjoint(windows)), sums, ordinary_score(self.trace.rules)))
+        own = Own(self.trace, stretches)
         judged = [
-            stretch._replace(log10_p=self._exact(windows.loudest(stretch), sums)) for stretch in joined(stretches)
+            part._replace(log10_p=self._exact(windows.loudest(part), sums))
+            for part in parted(stretches, self.trace, own)
         ]
         # whatever chose them, the exact p decides; the loudest of all tests has passed
         passed = [w for w in judged if w.log10_p <= log10_level]
-        return _spans(self.trace, passed or [min((self._all(), *self._best), key=lambda w: w.log10_p)])
+        return _spans(self.trace, passed or [min((self._all(), *self._best), key=lambda w: w.log10_p)], own)
 
     def _all(self) -> Window:
         return Window(0, self.whole.scored, self.whole.log10_p - math.log10(share_of_whole(self.whole.scored)))
@@ -187,25 +190,13 @@ def _best(found: Trace, sums: Floats, windows: _Length) -> Window | None:
     return Window(start, start + length, found.log10_p(start, start + length, score) - share)
 
 
-def _spans(found: Trace, windows: list[Window]) -> tuple[Span, ...]:
+def _spans(found: Trace, windows: list[Window], own: Own) -> tuple[Span, ...]:
     """Turn places among what was scored into tokens; the context of the first is marked text as well."""
     spans: list[Span] = []
     for start, stop, log10_p in windows:
         first = max(0, int(found.positions[start]) - found.rules.context_width, spans[-1].last if spans else 0)
-        last = int(found.positions[stop - 1]) + 1
-        if stop == len(found.positions):
-            last = _end(found, first, last)
+        last, end = int(found.positions[stop - 1]) + 1, len(found.tokens)
+        if stop == len(found.positions) and last < end and own.has(last, end):
+            last = end
         spans.append(Span(first, last, stop - start, log10_p))
     return tuple(spans)
-
-
-def _end(found: Trace, first: int, last: int) -> int:
-    """Return where a stretch ends beyond which nothing counts: all that follows stood in the text before.
-
-    Words that stood in the stretch itself go on with it; what others wrote, and repeated, does not.
-    """
-    tokens, width = found.tokens.tolist(), found.rules.context_width
-    known = {tuple(tokens[n - width : n]) for n in range(first + width, last)} if last < len(tokens) else set()
-    while last < len(tokens) and tuple(tokens[last - width : last]) in known:
-        last += 1
-    return last

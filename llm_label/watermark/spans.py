@@ -7,8 +7,7 @@ the sum of score − c is largest, with c half way between the unmarked mean and
 point. Ends are estimates, not tests; the p of a stretch is that of the loudest window in it.
 
 So a stretch bridges gaps that are short beside what is marked around them, and gaps are counted in scored tokens: words
-that stood in the text before have no score, and belong to what surrounds them, whoever wrote them. At the end of a
-text they go with a stretch if they repeat its own words, and else with none.
+that stood in the text before have no score; whose they are is for `repeats` to tell.
 """
 
 from collections.abc import Iterable

@@ -51,6 +51,18 @@ def test_what_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
     assert_one_line_error(run(*NEW, "k", *table, cwd=tmp_path), "chmod 600")
 
 
+def test_options_that_contradict_the_configuration_are_refused(tmp_path: Path) -> None:
+    """Each alone; the same ones with what the file says are taken."""
+    new = (*NEW, "k", "--set", "sampling_table=cpu")
+    configured(tmp_path, skip_first_ngram_calls=True)
+    for option in (("--scheme", "gumbel"), ("--variety", "none"), ("--set", "ngram_len=4"), ("--set", "depth=29")):
+        assert_one_line_error(run(*new, *option, cwd=tmp_path), f"{' '.join(option)} contradicts what config.json says")
+    assert not (tmp_path / "keyring.json").exists()
+    same = ("--scheme", "synthid", "--variety", "default", "--set", "ngram_len=5", "--set", "statistic=mean")
+    made = run(*new, *same, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+
+
 def test_detect_finds_a_text_of_others_with_a_ring_of_both_tables(tmp_path: Path) -> None:
     text = documents("data/watermarked/markllm_synthid_opt.jsonl.gz")[0]["text"]
     tokenizer = str(folder("tokenizers") / "opt")

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import pickle
+from typing import Any
 
 import orjson
 import pytest
@@ -22,14 +23,14 @@ RING = Keyring((KEY, Key.imported("vllm", 2**64 - 1, Spec(variety="none"))))
 
 
 def edited(**changes: object) -> str:
-    """Return RING's JSON with its first entry changed."""
+    """Return RING's JSON with its first entry changed, and of its spec what is named; None takes out."""
     data = json.loads(RING.dumps())
-    for name, value in changes.items():
-        if value is None:
-            data["keys"][0].pop(name)
-        else:
-            data["keys"][0][name] = value
-    return json.dumps(data)
+    return json.dumps(data | {"keys": [changed(data["keys"][0], changes), *data["keys"][1:]]})
+
+
+def changed(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    nested = {n: changed(entry[n], v) for n, v in changes.items() if isinstance(v, dict) and n == "spec"}
+    return {name: value for name, value in (entry | changes | nested).items() if changes.get(name, "") is not None}
 
 
 def test_a_ring_survives_writing_and_reading() -> None:
@@ -112,6 +113,18 @@ def test_an_unknown_id_is_answered_with_the_known_ones() -> None:
         RING.get("nope")
     with pytest.raises(KeyringError, match="known: none; make one with `llm-label keys new`"):
         Keyring().get("nope")
+
+
+@pytest.mark.parametrize("field", ["scheme", "version", "prf", "context_width", "prompt_in_context", "variety"])
+def test_a_spec_that_lacks_what_decides_a_p_value_is_refused(field: str) -> None:
+    """Defaults would read another mark, and find none."""
+    with pytest.raises(KeyringError, match=f"^the spec of key 'prod-1' lacks '{field}'; [^\n]*$"):
+        Keyring.parse(edited(spec={field: None}))
+
+
+def test_a_spec_may_leave_out_what_is_empty() -> None:
+    text = edited(spec={"tokenizer": None, "tokenizer_path": None})
+    assert Keyring.parse(text).get("prod-1").spec == Spec()
 
 
 @pytest.mark.parametrize(

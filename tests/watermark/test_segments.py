@@ -184,12 +184,43 @@ def test_people_s_words_between_two_passages_are_not_claimed(seed: int) -> None:
     assert np.abs(np.array(found) - [(start, start + 200), (start + 300, start + 500)]).max() <= 8
 
 
-def test_words_that_repeat_belong_to_what_surrounds_them() -> None:
-    """They have no score that could tell whose they are."""
-    key = key_of()
+@pytest.mark.parametrize("length", [40, 100, 6000])
+def test_people_s_words_that_are_said_again_between_two_passages_are_not_claimed(length: int) -> None:
+    """Nothing counts in them, so the two are one stretch of what counts."""
+    key, said = key_of(), human(length)
     first, second = (marked_ids(key, CANDIDATES, 200, n) for n in (1, 2))
-    ((start, end),) = inside(search(human(100) + first + human(100) + second, key))
-    assert abs(start - 100) <= 8 and end == 600
+    doc = [*said, *first, *said, *second]
+    found = search(doc, key)
+    truth = [(length, length + 200), (2 * length + 200, 2 * length + 400)]
+    assert np.abs(np.array(inside(found)) - truth).max() <= 8
+    # each part's p is that of one of the windows that were paid for
+    scores = found.trace.scores
+    paid = [
+        found.trace.log10_p(start, stop, float(scores[start:stop].sum())) - math.log10(share)
+        for start, stop, share in all_windows(len(scores))
+    ]
+    assert all(np.isclose(span.log10_p, paid).any() for span in found.spans(-6.0))
+
+
+def test_a_part_that_is_nothing_by_itself_is_not_claimed() -> None:
+    """Eight tokens behind words of others; with the passage before them they would pass."""
+    key, said, mark = key_of(), human(300), marked_ids(key_of(), CANDIDATES, 208, 1)
+    assert inside(search([*said, *mark[:200], *said, *mark[200:]], key)) == [pytest.approx((300, 500), abs=6)]
+
+
+def test_a_mark_s_own_words_go_with_it_and_few_words_with_what_surrounds_them() -> None:
+    key, said = key_of(), human(100)
+    first, second = (marked_ids(key, CANDIDATES, 200, n) for n in (1, 2))
+    assert inside(search([*said, *first, *first[:60], *second], key)) == [pytest.approx((100, 560), abs=6)]
+    assert inside(search([*said, *first, *said[:LEAST], *second], key)) == [pytest.approx((100, 516), abs=6)]
+
+
+@pytest.mark.parametrize("place", ["head", "tail"])
+def test_a_line_of_one_word_at_an_end_is_not_claimed(place: str) -> None:
+    """It has one score or five, fewer than could tell it from the passage."""
+    mark, line = marked_ids(key_of(), CANDIDATES, 200, 1), [7] * 1000
+    ((start, end),) = inside(search(line + mark if place == "head" else mark + line, key_of()))
+    assert (start, end) == pytest.approx((1000, 1200) if place == "head" else (0, 200), abs=8)
 
 
 def test_people_s_words_that_are_said_again_at_the_end_are_not_claimed() -> None:

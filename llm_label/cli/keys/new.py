@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from llm_label.cli.keys.ring import changing, named, option, write
 from llm_label.cli.keys.tokenizer import tokenizer_for
@@ -157,9 +158,25 @@ def _synthid(id: str, config: Path, given: Mapping[str, Parameter], tokenizer: P
             "runs on; where both are in use, add a key for each"
         )
     read = read_synthid(read_private(config, "SynthID configuration"))
+    _check_agreement(config, {"scheme": "synthid", "variety": read.variety}, _typed("scheme", "variety"), "--{} {}")
+    _check_agreement(config, read.parameters, given, "--set {}={}")
     parameters = {**read.parameters, **given}
     spec = tokenizer_spec(tokenizer, scheme="synthid", parameters=parameters, variety=read.variety)
     return Key.imported(id, read.key, spec, today)
+
+
+def _typed(*names: str) -> dict[str, Parameter]:
+    """Return those options of the command line that were not left to their defaults."""
+    context = click.get_current_context()
+    return {n: context.params[n] for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
+
+
+def _check_agreement(
+    config: Path, read: Mapping[str, Parameter], given: Mapping[str, Parameter], spelling: str
+) -> None:
+    for name, value in given.items():
+        if read.get(name, value) != value:
+            raise InputError(f"{spelling.format(name, value)} contradicts what {config} says; leave it out")
 
 
 def _vllm(id: str, file: Path, spec: Spec, today: str) -> Key:
