@@ -16,6 +16,9 @@ TEXT_PARTS = (None, "text", "output_text")
 class Number(str):
     """A JSON number as it was written."""
 
+    def __bool__(self) -> bool:
+        return float(self) != 0.0
+
 
 class Spot(NamedTuple):
     """Where a piece of text stands: its container, its key there, and which text it is a piece of."""
