@@ -24,8 +24,8 @@ WORDING = MappingProxyType(
             "en": "This is AI-generated content: its metadata expressly says so.",
         },
         "possible": {
-            "zh": "可能为人工智能生成合成内容（已声明，元数据未予确认）",
-            "en": "This may be AI-generated content: it was declared, and no record confirms it.",
+            "zh": "可能为人工智能生成合成内容（已声明，或元数据标明可能如此）",
+            "en": "This may be AI-generated content: it was declared, or its record says that it may be.",
         },
         "suspected": {
             "zh": "疑似人工智能生成合成内容（检测到标识或其他痕迹）",

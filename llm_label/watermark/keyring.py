@@ -206,6 +206,9 @@ def _parse_key(entry: object, n: int) -> Key:
     id = entry.get("id")
     name = f"key {id!r}" if isinstance(id, str) and ID.fullmatch(id) else f"key {n} of the keyring"
     _known(entry, ("id", "origin", "created", "secret", "spec", "payloads"), name)
+    for needed in ("id", "origin"):
+        if entry.get(needed) is None:
+            raise KeyringError(f"{name} lacks {needed!r}; `llm-label keys new` writes it")
     spec = entry.get("spec")
     if not isinstance(spec, dict):
         raise KeyringError(f'{name} lacks "spec", an object')
@@ -225,7 +228,7 @@ def _parse_key(entry: object, n: int) -> Key:
         if parameter not in parameters:
             raise KeyringError(f"the spec of {name} lacks the parameter {parameter!r} of scheme {read.scheme!r}")
     payloads = _parse_payloads(entry.get("payloads", {}), name)
-    return Key(str(id) if isinstance(id, str) else "", secret, read, entry.get("origin", "root"), created, payloads)
+    return Key(str(id) if isinstance(id, str) else "", secret, read, entry["origin"], created, payloads)
 
 
 def _parse_payloads(value: object, name: str) -> tuple[tuple[int, str], ...]:

@@ -297,6 +297,25 @@ def test_what_is_no_log_is_one_clear_line_for_who_reads_and_stays_as_it_is(tmp_p
     assert files(tmp_path) == before
 
 
+def test_a_proxy_writes_into_no_database_of_something_else(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("CREATE TABLE customers (name TEXT)")
+    other.close()
+    before = files(tmp_path)
+    with pytest.raises(SettingsError, match="a database of something else; name the log"):
+        Store(tmp_path / "other")
+    assert files(tmp_path) == before
+
+
+def test_a_copy_of_a_log_without_what_stands_in_its_journal_is_named(tmp_path: Path) -> None:
+    log = Store(tmp_path / "a.sqlite3")
+    log.write([ENTRY])
+    (tmp_path / "copy").write_bytes((tmp_path / "a.sqlite3").read_bytes())
+    log.close()
+    with pytest.raises(SettingsError, match=r"lacks what stands in its -wal file"):
+        Store(tmp_path / "copy", reading=True)
+
+
 def test_what_a_proxy_left_when_it_was_killed_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
     """A reader that may write would merge the journal into the log when it closes."""
     writer = Store(tmp_path / "there.sqlite3")

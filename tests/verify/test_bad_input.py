@@ -79,7 +79,7 @@ RINGS: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]] = {
     "secret missing": (without("secret"), ("'k1'", 'lacks "secret"')),
     "secret not hexadecimal": (entry(secret="passwort"), ("'k1'", "hexadecimal", "64 hex digits")),
     "secret too short": (entry(secret="ab"), ("'k1'", "32 bytes")),
-    "no id": (without("id"), ("key id",)),
+    "no id": (without("id"), ("lacks 'id'",)),
     "spec missing": (without("spec"), ("'k1'", 'lacks "spec"')),
     "no list of keys": (lambda data: data.update(keys={}), ('lacks "keys"',)),
     "another format": (lambda data: data.update(llm_label_keyring=2), ('"llm_label_keyring": 1',)),

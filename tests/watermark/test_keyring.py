@@ -142,7 +142,7 @@ def test_a_spec_may_leave_out_what_is_empty() -> None:
         (edited(secret=ROOT.hex()[:-2] + "zz"), "not hexadecimal"),
         (edited(secret=[1, 2]), "not hexadecimal"),
         (edited(id=""), "key id '' is not allowed"),
-        (edited(id=None), "key id '' is not allowed"),
+        (edited(id=None), "lacks 'id'"),
         (edited(id="vllm"), "key id 'vllm' stands in the keyring twice"),
         (edited(origin="stolen"), "origin 'stolen' is not one of root, derived, imported"),
         (edited(created=5), '"created" is not a text'),

@@ -1,6 +1,7 @@
 """`llm-label keys new`: draw a watermark key, or take one over from another maker."""
 
 import datetime
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -187,7 +188,7 @@ def _vllm(id: str, file: Path, spec: Spec, today: str) -> Key:
 
 
 def _number(path: Path) -> int:
-    try:
-        return int(read_private(path, "key file"), 0)
-    except ValueError:
-        raise KeyringError(f"key file {path} does not hold one whole number") from None
+    text = read_private(path, "key file").strip()
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise KeyringError(f"key file {path} does not hold one whole number in decimal digits")
+    return int(text)
