@@ -131,17 +131,16 @@ def _taken(lock: Path) -> int | None:
         except FileExistsError:
             return None
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    ours = False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), os.stat(lock)):  # else who had it took it away meanwhile
-            return handle
+        ours = os.path.samestat(os.fstat(handle), os.stat(lock))  # or else who had it took it away meanwhile
     except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(handle)
-        raise
-    os.close(handle)
-    return None
+        return None  # another command has it, or took it away just now
+    finally:
+        if not ours:
+            os.close(handle)
+    return handle if ours else None
 
 
 def new_private(path: Path, text: str) -> None:

@@ -204,8 +204,7 @@ class Store:
         if not self._path.exists():  # who asked for what is the operator's to know; SQLite's other files follow
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-        if self._tables(db):  # else it is new, or all it held stood in a journal that is not there
-            self._check_ours(db)
+        self._is_new(db)  # raises for what it must not write to
         self._bring_up_to_date(db)
         return db
 
@@ -216,7 +215,12 @@ class Store:
         db = sqlite3.connect(f"{self._path.as_uri()}?{self._way_to_read()}", uri=True, isolation_level=None)
         try:
             db.execute("PRAGMA query_only = ON")
-            self._check_ours(db)
+            if self._is_new(db):
+                db.close()
+                raise SettingsError(
+                    f"audit log {self._path} holds nothing; a copy of a running server's log lacks what stands in its "
+                    '-wal file: make it with sqlite3 LOG ".backup COPY"'
+                )
             done = self._schema(db)
         except sqlite3.OperationalError as error:
             db.close()
@@ -226,21 +230,13 @@ class Store:
             ) from error
         return db if done == len(MIGRATIONS) else self._copied(db)
 
-    def _check_ours(self, db: sqlite3.Connection) -> None:
-        """Raise SettingsError for a database that is no audit log."""
-        tables = self._tables(db)
-        if "migrations" in tables:
-            return
-        db.close()
-        if not tables:
-            raise SettingsError(
-                f"audit log {self._path} holds nothing; a copy of a running server's log lacks what stands in its "
-                '-wal file: make it with sqlite3 LOG ".backup COPY"'
-            )
-        raise SettingsError(f"audit log {self._path} is a database of something else; name the log")
-
-    def _tables(self, db: sqlite3.Connection) -> frozenset[str]:
-        return frozenset(name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+    def _is_new(self, db: sqlite3.Connection) -> bool:
+        """Say whether a database holds nothing. Raises SettingsError for one that holds something else than a log."""
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "migrations" not in tables:
+            db.close()
+            raise SettingsError(f"audit log {self._path} is a database of something else; name the log")
+        return not tables
 
     def _way_to_read(self) -> str:
         """Choose how SQLite opens a log that it shall leave as it is."""

@@ -131,13 +131,10 @@ class Proxy:
 
     async def _serve(self, request: web.BaseRequest, prepared: Awaitable[tuple[Exchange, bytes]]) -> web.StreamResponse:
         began = time.monotonic()
-        try:
+        with self._counting_refusals():
             exchange, raw = await prepared
             if self._stopped:
                 raise Stopping("the server is being stopped")
-        except LabelError as error:
-            self._row.refused(error.status)
-            raise
         self._open.add(exchange)
         self._row.in_flight(len(self._open))
         try:

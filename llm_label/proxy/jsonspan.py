@@ -29,20 +29,7 @@ def find(raw: bytes, path: Path, was: str | None = None) -> tuple[int, int] | No
 
     `was`, the string that a parser read there, lets it be found without walking the whole text.
     """
-    name = path[-1] if path else 0
-    if isinstance(name, str):
-        if was is not None and (span := _only(raw, name, was)):
-            return span
-        if _absent(raw, name):
-            return None
-    start = _skip_space(raw, 0)
-    for step in path:
-        members = _members(raw, start) if isinstance(step, str) else _items(raw, start)
-        spans = [span for name, span in members if name == step]
-        if not spans:
-            return None
-        start = spans[-1][0]
-    return start, _skip_value(raw, start)
+    return Editor(raw).find(path, was)
 
 
 def loads(raw: bytes) -> Any:
@@ -82,6 +69,16 @@ class Editor:
     def changed(self) -> bool:
         return bool(self._edits)
 
+    def find(self, path: Path, was: str | None = None) -> tuple[int, int] | None:
+        """Do what the function does, for several paths of one text."""
+        name = path[-1] if path else 0
+        if isinstance(name, str):
+            if was is not None and (span := _only(self.raw, name, was)):
+                return span
+            if _absent(self.raw, name):
+                return None
+        return self._walk(path)
+
     def set(self, path: Path, value: object, was: str | None = None) -> None:
         """Replace the value at `path`, or add it to its object, which must exist.
 
@@ -90,9 +87,7 @@ class Editor:
         read there, lets the place of an old one be found without walking the whole text.
         """
         text, name = dumps(value), path[-1]
-        span = _only(self.raw, name, was) if was is not None and isinstance(name, str) else None
-        if span is None and not (isinstance(name, str) and _absent(self.raw, name)):
-            span = self._walk(path)
+        span = self.find(path, was)
         if span is not None:
             self._edits.append((*span, text))
             return
@@ -164,9 +159,10 @@ class Editor:
         return span[0] if span else None
 
     def _walk(self, path: Path) -> tuple[int, int] | None:
-        """Do what `find` does, and remember what was walked over."""
+        """Find a value by walking there, and remember what was walked over."""
         if not path:
-            return find(self.raw, ())
+            start = _skip_space(self.raw, 0)
+            return start, _skip_value(self.raw, start)
         container = path[:-1]
         if container not in self._inside:
             span = self._walk(container)
@@ -180,7 +176,7 @@ class Editor:
     def apply(self) -> bytes:
         """Return the edited text; spans must not overlap."""
         out, at = [], 0
-        for start, end, text in sorted(self._edits, key=_SPAN) if len(self._edits) > 1 else self._edits:
+        for start, end, text in sorted(self._edits, key=_SPAN):
             out += [self.raw[at:start], text]
             at = end
         out.append(self.raw[at:])

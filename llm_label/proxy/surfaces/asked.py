@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["STRUCTURED", "count", "greedy", "json_only", "model", "plain", "structured"]
+from llm_label.errors import ClientError
+
+__all__ = ["STRUCTURED", "count", "greedy", "json_only", "messages", "model", "plain", "structured"]
 
 # Request fields of OpenAI, vLLM, SGLang, llama.cpp and Ollama that make the answer something a program parses.
 STRUCTURED = frozenset((
@@ -46,6 +48,14 @@ def count(body: Mapping[str, Any]) -> int:
     """Return how many answers are asked for."""
     n = body.get("n")
     return n if isinstance(n, int) and n > 0 else 1
+
+
+def messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the turns of a conversation. Raises ClientError for what is no list of objects."""
+    given = body.get("messages")
+    if not isinstance(given, list) or not all(isinstance(turn, dict) for turn in given):
+        raise ClientError("messages must be a list of objects with role and content")
+    return given
 
 
 def model(body: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_label.errors import ClientError
 from llm_label.labels.history import clean_text
 from llm_label.policy import RequestView
 from llm_label.proxy.jsonspan import Editor
@@ -27,9 +26,7 @@ PATH = "/v1/chat/completions"
 
 def view(body: Mapping[str, Any]) -> RequestView:
     """Return what policy may know of a request. Raises ClientError when `messages` is not a list of objects."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ClientError("messages must be a list of objects with role and content")
+    messages = asked.messages(body)
     last = messages[-1] if messages else {}
     return RequestView(
         surface=NAME,

@@ -284,9 +284,8 @@ class Answer:
         if not self._turns:
             return b""
         out = b"" if self._place is None else own_delta(self._place, self._turn.close())
-        out += (
-            b"" if self._open is None else own_delta(self._open, self._turn.settle())
-        )  # a blank block without its stop
+        if self._open is not None:  # a blank block without its stop
+            out += own_delta(self._open, self._turn.settle())
         out += b"".join(event.raw for event, _ in self._held)
         self._held, self._place = [], None
         if alone and (extra := self._extra()):

@@ -9,7 +9,6 @@ refuses text blocks without text.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from llm_label.errors import ClientError
 from llm_label.labels.history import clean_text
 from llm_label.labels.imprint import imprints
 from llm_label.policy import RequestView
@@ -26,9 +25,7 @@ Body = Mapping[str, Any]
 
 def view(body: Body) -> RequestView:
     """Return what policy may know of a request. Raises ClientError when `messages` is not a list of objects."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ClientError("messages must be a list of objects with role and content")
+    messages = asked.messages(body)
     said = (asked.plain(m.get("content")) for m in reversed(messages) if m.get("role") == "user")
     return RequestView(
         surface=NAME,
